@@ -1,0 +1,171 @@
+/**
+ * Every setting of the broker with its default. A setting `graceMs` is `"graceMs"` in the configuration file,
+ * `MASONS_BROKER_GRACE_MS` in the environment and `--set graceMs=…` on the command line; the later wins.
+ */
+import { Config, Context } from "effect"
+
+export interface Setting<A> {
+  /** What it does, in a sentence without a full stop. */
+  readonly about: string
+  readonly unit: "ms" | "bytes" | "count" | "text" | "yes or no" | "one of"
+  readonly default: A
+  /** What a value must be, to complete "must be …". */
+  readonly expects: string
+  readonly config: Config.Config<A>
+}
+
+const whole =
+  (unit: "ms" | "bytes" | "count", named: string) =>
+  (fallback: number, about: string, least = 1) => {
+    const expects = `a whole number${named} from ${least} up`
+    return {
+      about,
+      unit,
+      default: fallback,
+      expects,
+      config: Config.number().pipe(
+        Config.validate({
+          message: expects,
+          validation: (value) => Number.isSafeInteger(value) && value >= least
+        })
+      )
+    } satisfies Setting<number>
+  }
+const ms = whole("ms", " of milliseconds")
+const bytes = whole("bytes", " of bytes")
+const count = whole("count", "")
+
+const text = (fallback: string, about: string): Setting<string> => ({
+  about,
+  unit: "text",
+  default: fallback,
+  expects: "a text that is not empty",
+  config: Config.nonEmptyString()
+})
+
+const yes = (fallback: boolean, about: string): Setting<boolean> => ({
+  about,
+  unit: "yes or no",
+  default: fallback,
+  expects: "true or false",
+  config: Config.boolean()
+})
+
+const oneOf = <const A extends string>(choices: ReadonlyArray<A>, fallback: A, about: string): Setting<A> => ({
+  about,
+  unit: "one of",
+  default: fallback,
+  expects: choices.join(" or "),
+  config: Config.literal(...(choices as readonly [A, ...Array<A>]))() as Config.Config<A>
+})
+
+const KiB = 1024
+const MiB = 1024 * KiB
+const GiB = 1024 * MiB
+const minute = 60_000
+const hour = 60 * minute
+
+export const settings = {
+  // -- which broker -----------------------------------------------------------------------------------------------------
+  accountId: text("default", "The account this broker speaks for"),
+  connector: oneOf(["gateway", "loopback"], "gateway", "The network: the gateway, or none beyond this broker"),
+  port: count(0, "Port on 127.0.0.1; 0 lets the system choose", 0),
+  logLevel: oneOf(["debug", "info", "warn", "error"], "info", "The least severe events that are logged"),
+
+  // -- endpoints --------------------------------------------------------------------------------------------------------
+  graceMs: ms(10 * minute, "How long an endpoint whose plugin is away keeps its mail and its place"),
+  livenessIntervalMs: ms(2_000, "How often plugin processes are checked"),
+  pluginsMayDispatch: yes(true, "Plugins may hand undispatched messages to endpoints"),
+  taskHintMax: count(200, "Code points of a task hint that are kept"),
+
+  // -- channels ---------------------------------------------------------------------------------------------------------
+  pingIntervalMs: ms(15_000, "How often a plugin's channel is pinged"),
+  silenceMs: ms(30_000, "A channel that is silent for so long is ended"),
+  congestedBytes: bytes(MiB, "Socket backlog above which nothing is pushed to a channel"),
+  uncongestedBytes: bytes(256 * KiB, "Socket backlog below which pushing goes on"),
+
+  // -- delivery ---------------------------------------------------------------------------------------------------------
+  windowMessages: count(128, "Messages in flight to an endpoint at most"),
+  windowBytes: bytes(4 * MiB, "Bytes in flight to an endpoint at most; one message may be larger"),
+  receiptMs: ms(5_000, "A push without receipt for so long is stored"),
+  spillAgeMs: ms(100, "A push older than this is stored once enough later messages are accepted"),
+  spillAfterAccepted: count(32, "How many later messages that takes"),
+  nackDelayMs: ms(1_000, "First wait before a refused push is pushed again; doubles"),
+  nackDelayMaxMs: ms(30_000, "Longest such wait"),
+  deliveryLimit: count(20, "Failed deliveries after which a message is dead"),
+  mailboxMessages: count(100_000, "Messages an endpoint's mailbox holds at most"),
+  mailboxBytes: bytes(256 * MiB, "Bytes an endpoint's mailbox holds at most"),
+  totalMessages: count(1_000_000, "Messages all mailboxes hold at most"),
+  totalBytes: bytes(4 * GiB, "Bytes all mailboxes hold at most"),
+  inboxMessages: count(256, "Undispatched messages the inbox takes; mail accepted before always enters"),
+  inboxBytes: bytes(64 * MiB, "Bytes the inbox takes"),
+  deadLetters: count(10_000, "Dead letters kept; the oldest goes first"),
+  deadLetterMs: ms(30 * 24 * hour, "How long a dead letter is kept"),
+  holdBackMessages: count(10_000, "Messages taken behind one that cannot be stored"),
+  holdBackBytes: bytes(64 * MiB, "Their bytes"),
+  holdBackMs: ms(5_000, "First wait before held-back messages are asked for again; doubles"),
+  holdBackMaxMs: ms(minute, "Longest such wait"),
+
+  // -- conversations ----------------------------------------------------------------------------------------------------
+  correlations: count(4_096, "Correlation ids kept per endpoint, sent and received each"),
+  correlationMs: ms(24 * hour, "How long a correlation id is kept"),
+  correlationSweepMs: ms(6 * hour, "How often old ones are removed"),
+  closedLookupMs: ms(2_000, "How long a message waits for the platform to say whether its target is closed"),
+  closedCacheMs: ms(5_000, "How long such an answer is kept"),
+  closedCacheSize: count(64, "How many such answers are kept"),
+
+  // -- network and platform ---------------------------------------------------------------------------------------------
+  presenceGraceMs: ms(10 * minute, "How long presence stays reconnecting after the link is lost"),
+  backoffMs: ms(1_000, "First wait before anything failed is tried again; doubles"),
+  backoffMaxMs: ms(30_000, "Longest such wait"),
+  healthyMs: ms(minute, "Waits start afresh after so much health"),
+  unauthorizedPauseMs: ms(minute, "Pause of all posts after the platform refused the credentials"),
+  platformMs: ms(15_000, "How long a call to the platform may take"),
+  sendMs: ms(15_000, "How long the network may take to answer a send"),
+  previewCodePoints: count(80, "Code points of an undispatched message the platform is shown; 0 shows none", 0),
+  loopbackPending: count(10_000, "Messages the loopback network keeps undelivered at most"),
+
+  // -- IPC surface ------------------------------------------------------------------------------------------------------
+  bodyBytes: bytes(MiB, "Largest request body"),
+  frameBytes: bytes(MiB, "Largest frame of a plugin"),
+  jsonDepth: count(64, "Deepest nesting of JSON"),
+  headersMs: ms(10_000, "How long a client may take to send the headers of a request"),
+  bodyMs: ms(30_000, "How long it may take to send the whole request"),
+  keepAliveMs: ms(75_000, "How long an idle connection is kept"),
+  sockets: count(4_096, "Connections at a time"),
+  channels: count(1_024, "Plugin channels at a time"),
+
+  // -- leaving and logging ----------------------------------------------------------------------------------------------
+  leaveMs: ms(5_000, "Leaving takes no longer"),
+  leavePlatformMs: ms(2_000, "How much of it waits for the platform"),
+  logBytes: bytes(10 * MiB, "Size at which the log file is rotated"),
+  logFiles: count(5, "Log files kept"),
+  logKeepMs: ms(7 * 24 * hour, "How long log files of ended brokers are kept")
+}
+
+export type SettingName = keyof typeof settings
+
+/** The values of all settings. */
+export type Settings = {
+  readonly [Name in SettingName]: (typeof settings)[Name] extends Setting<infer A> ? A : never
+}
+
+/** `graceMs` → `MASONS_BROKER_GRACE_MS`. */
+export const environmentName = (name: SettingName): string =>
+  `MASONS_BROKER_${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+
+export const defaults: Settings = Object.fromEntries(
+  Object.entries(settings).map(([name, setting]) => [name, setting.default])
+) as Settings
+
+/** Reads every setting under its own name, with its default. */
+export const description: Config.Config<Settings> = Config.all(
+  Object.fromEntries(
+    Object.entries(settings).map(([name, setting]) => [
+      name,
+      Config.withDefault(Config.nested(setting.config as Config.Config<unknown>, name), setting.default)
+    ])
+  )
+) as unknown as Config.Config<Settings>
+
+export class BrokerConfig extends Context.Tag("broker/BrokerConfig")<BrokerConfig, Settings>() {}

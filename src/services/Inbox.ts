@@ -1,0 +1,47 @@
+/**
+ * The undispatched inbox: messages no endpoint could take, in arrival order, until the owner hands them to one.
+ *
+ * It takes new mail up to its capacity (messages and bytes); what is beyond waits at the network. Mail the broker has
+ * accepted before always enters.
+ */
+import { Context, Schema } from "effect"
+import { Message } from "./model/Message.js"
+import type { Transaction } from "./Store.js"
+
+export const UndispatchedReason = Schema.Literal("unaddressed", "closed_session_continuation")
+export type UndispatchedReason = typeof UndispatchedReason.Type
+
+export const UndispatchedItem = Schema.Struct({
+  message: Message,
+  reason: UndispatchedReason,
+  /** The endpoint it was meant for, with `closed_session_continuation`. */
+  originalTarget: Schema.optionalWith(Schema.String, { exact: true })
+})
+export interface UndispatchedItem extends Schema.Schema.Type<typeof UndispatchedItem> {}
+
+export interface InboxUsage {
+  readonly messages: number
+  readonly bytes: number
+  readonly capacityMessages: number
+  readonly capacityBytes: number
+  /** Above 90 % of one of them. */
+  readonly isNearlyFull: boolean
+}
+
+export class Inbox extends Context.Tag("broker/Inbox")<
+  Inbox,
+  {
+    /** True when a new message of that size may enter. */
+    readonly unsafeHasRoom: (bytes: number) => boolean
+    /** Adds at the end, whatever the capacity; an id already there is replaced in its place. */
+    readonly unsafeAdd: (transaction: Transaction, item: UndispatchedItem) => void
+    readonly unsafeGet: (id: string) => UndispatchedItem | undefined
+    /** Takes the message out. The caller puts it elsewhere in the same transaction. */
+    readonly unsafeTake: (transaction: Transaction, id: string) => UndispatchedItem | undefined
+    /** In arrival order. */
+    readonly unsafeList: () => ReadonlyArray<UndispatchedItem>
+    readonly unsafeUsage: () => InboxUsage
+    /** Calls `listener` whenever something left, until the broker ends. */
+    readonly unsafeOnSpace: (listener: () => void) => void
+  }
+>() {}

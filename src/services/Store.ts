@@ -1,0 +1,84 @@
+/**
+ * Durable records, atomically.
+ *
+ * Services own their tables and put what they decide into the `Transaction` they are given; the stage that took a batch
+ * (router, sender, registry, dispatch, outbox) commits it. State is decided in memory in one turn; what the outside sees
+ * follows the commit, through `onDurable`.
+ */
+
+import type { Effect } from "effect"
+import { Context } from "effect"
+
+/** A kind of record. Values are JSON: what `JSON.parse(JSON.stringify(value))` keeps. */
+export interface Table<A> {
+  /** Unique, lower case. */
+  readonly name: string
+  /** Raised with every change of the record's shape; the change comes with a migration. */
+  readonly version: number
+  readonly _A?: (value: A) => A
+}
+
+export const table = <A>(name: string, version: number): Table<A> => ({ name, version })
+
+/** ASCII without control characters, 1 to 512 of them; ordered by character code. */
+export type Key = string
+
+export type Op =
+  | { readonly _tag: "Put"; readonly table: Table<unknown>; readonly key: Key; readonly value: unknown }
+  | { readonly _tag: "Delete"; readonly table: Table<unknown>; readonly key: Key }
+
+/** What one turn decided: records to write, and what to tell the outside once they are durable. */
+export class Transaction {
+  readonly ops: Array<Op> = []
+  readonly effects: Array<() => void> = []
+
+  put<A>(table: Table<A>, key: Key, value: A): void {
+    this.ops.push({ _tag: "Put", table: table as Table<unknown>, key, value })
+  }
+
+  delete<A>(table: Table<A>, key: Key): void {
+    this.ops.push({ _tag: "Delete", table: table as Table<unknown>, key })
+  }
+
+  /** Runs `effect` once this transaction and all before it are durable. It must not throw. */
+  onDurable(effect: () => void): void {
+    this.effects.push(effect)
+  }
+}
+
+export interface KeyRange {
+  /** First key, or the key after which to begin when `after` is given instead. */
+  readonly from?: Key
+  readonly after?: Key
+  /** Before this key. */
+  readonly until: Key
+  readonly limit?: number
+}
+
+export type StoreHealth =
+  | { readonly _tag: "Healthy" }
+  /** Commits fail and are retried. `since` is epoch milliseconds; `reason` is a sentence. */
+  | { readonly _tag: "Failing"; readonly since: number; readonly reason: string }
+
+export class Store extends Context.Tag("broker/Store")<
+  Store,
+  {
+    /**
+     * Takes the transaction; transactions become durable whole and in the order of these calls, all that wait together in one
+     * write. `onDurable` effects run in that order afterwards. A write that fails is retried, in order, until it succeeds:
+     * what was decided stays decided, and the outside waits. A transaction without records runs its effects at once.
+     *
+     * Look at `unsafeHealth` before taking on new work: what is handed over while the store fails waits in memory.
+     */
+    readonly unsafeCommit: (transaction: Transaction) => void
+    /** `unsafeCommit`, done when durable. */
+    readonly commit: (transaction: Transaction) => Effect.Effect<void>
+    /** The durable record. Sees nothing of transactions that are not durable yet. */
+    readonly unsafeGet: <A>(table: Table<A>, key: Key) => A | undefined
+    /** Durable records in key order. Sees nothing of transactions that are not durable yet. */
+    readonly unsafeRange: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
+    readonly unsafeHealth: () => StoreHealth
+    /** Done when everything handed over so far is durable. */
+    readonly flush: Effect.Effect<void>
+  }
+>() {}

@@ -1,0 +1,116 @@
+/** Sessions as endpoints: register, come back, stay, say what they do, leave. */
+import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema } from "@effect/platform"
+import { Schema } from "effect"
+import * as Errors from "../model/Errors.js"
+import { Authorized } from "./Auth.js"
+import { absentable, CallerHeaders, NonEmpty, Ok, optional, PluginPid } from "./Fields.js"
+
+const { onWire } = Errors
+
+export const RegisterRequest = Schema.Struct({
+  agent_id: absentable(Schema.String),
+  /** Must have an open stream. */
+  plugin_pid: PluginPid,
+  kind: NonEmpty,
+  /** Private: not part of the public label. */
+  session_name: absentable(Schema.String),
+  /** A path, or `{root, cwd, remote?, branch?}`. */
+  workspace: optional(Schema.Unknown),
+  tracking_ref: absentable(Schema.String),
+  task_hint: absentable(Schema.String),
+  /** ISO time. */
+  started_at: absentable(Schema.String),
+  /** What `MASONS_SPAWN_TOKEN` says, in a session the broker started. */
+  spawn_token: absentable(Schema.String),
+  /** At most 256 characters. */
+  runtime_session_id: absentable(Schema.String),
+  runtime_capabilities: absentable(Schema.Array(Schema.String)),
+  execution_surface: absentable(Schema.String),
+  background_exchange_mode: absentable(Schema.String),
+  /** Take this endpoint over, whatever process had it. */
+  resume: absentable(Schema.Struct({ endpoint_id: NonEmpty, endpoint_owner_token: NonEmpty }))
+})
+
+export const RegisterResponse = Schema.Struct({
+  endpoint_id: Schema.String,
+  endpoint_owner_token: Schema.String,
+  /** An endpoint that was here before, with its mail. */
+  resumed: Schema.Boolean,
+  session_naming: optional(Schema.Struct({ nickname: Schema.String, owner_edited_name: Schema.NullOr(Schema.String) }))
+})
+
+export const ReattachRequest = Schema.Struct({ plugin_pid: PluginPid })
+
+export const ReattachResponse = Schema.Struct({
+  restored: Schema.Literal(true),
+  /** Messages undelivered at that moment; they are on their way. */
+  reconnecting_buffer_count: Schema.Number
+})
+
+export const TaskHintRequest = Schema.Struct({ plugin_pid: PluginPid, task_hint: Schema.String })
+
+const id = HttpApiSchema.param("id", Schema.String)
+
+export class EndpointGroup extends HttpApiGroup.make("endpoints")
+  .add(
+    HttpApiEndpoint.post("register", "/v1/endpoint/register")
+      .setHeaders(CallerHeaders)
+      .setPayload(RegisterRequest)
+      .addSuccess(RegisterResponse)
+      .addError(onWire(Errors.BadRequest))
+      .addError(onWire(Errors.PluginPidInvalid))
+      .addError(onWire(Errors.IpcChannelMissing))
+      .addError(onWire(Errors.InvalidRuntimeSessionId))
+      .addError(onWire(Errors.InvalidRequest))
+      .addError(onWire(Errors.PluginPidMismatch))
+      .addError(onWire(Errors.EndpointUnknown))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.EndpointNotReconnecting))
+      .addError(onWire(Errors.PlatformUnauthorized))
+      .addError(onWire(Errors.PlatformUnavailable))
+      .addError(onWire(Errors.StoreUnavailable))
+  )
+  .add(
+    HttpApiEndpoint.post("heartbeat")`/v1/endpoint/${id}/heartbeat`
+      .setHeaders(CallerHeaders)
+      .addSuccess(Ok)
+      .addError(onWire(Errors.EndpointUnknown))
+      .addError(onWire(Errors.EndpointPidMismatch))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.PlatformUnauthorized))
+      .addError(onWire(Errors.PlatformUnavailable))
+  )
+  .add(
+    HttpApiEndpoint.post("reattach")`/v1/endpoint/${id}/reattach`
+      .setHeaders(CallerHeaders)
+      .setPayload(ReattachRequest)
+      .addSuccess(ReattachResponse)
+      .addError(onWire(Errors.PluginPidInvalid))
+      .addError(onWire(Errors.PluginPidMismatch))
+      .addError(onWire(Errors.IpcChannelMissing))
+      .addError(onWire(Errors.EndpointUnknown))
+      .addError(onWire(Errors.ReattachPidMismatch))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.EndpointNotReconnecting))
+      .addError(onWire(Errors.StoreUnavailable))
+  )
+  .add(
+    HttpApiEndpoint.post("taskHint")`/v1/endpoint/${id}/task-hint`
+      .setHeaders(CallerHeaders)
+      .setPayload(TaskHintRequest)
+      .addSuccess(Ok)
+      .addError(onWire(Errors.PluginPidInvalid))
+      .addError(onWire(Errors.TaskHintInvalid))
+      .addError(onWire(Errors.PluginPidMismatch))
+      .addError(onWire(Errors.EndpointUnknown))
+      .addError(onWire(Errors.OwnershipMismatch))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+  )
+  .add(
+    HttpApiEndpoint.del("unregister")`/v1/endpoint/${id}`
+      .setHeaders(CallerHeaders)
+      .addSuccess(Ok)
+      .addError(onWire(Errors.EndpointPidMismatch))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+  )
+  .middleware(Authorized) {}

@@ -1,0 +1,78 @@
+/** Messages: sending, and the undispatched inbox. */
+import { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import { Schema } from "effect"
+import { UndispatchedReason } from "../Inbox.js"
+import * as Errors from "../model/Errors.js"
+import { Authorized } from "./Auth.js"
+import { absentable, CallerHeaders, Metadata, NonEmpty, Ok, optional } from "./Fields.js"
+
+const { onWire } = Errors
+
+export const SendRequest = Schema.Struct({
+  endpoint_id: NonEmpty,
+  /** An address of the network, for example `mstp://host/name` or `local:agent`. */
+  to: NonEmpty,
+  content: Schema.String,
+  /** `text` when left out. */
+  contentType: absentable(Schema.String),
+  /** Passed on; `correlation_id` and `target_endpoint_id` are the broker's. `in_reply_to` names a correlation id received. */
+  metadata: absentable(Metadata),
+  require_live: absentable(Schema.Boolean)
+})
+
+export const SendResponse = Schema.Struct({
+  messageId: Schema.String,
+  status: Schema.Literal("delivered", "stored"),
+  /** With `in_reply_to`: whether the message went out under that correlation id. */
+  reply_resolved: optional(Schema.Boolean)
+})
+
+export const UndispatchedMessage = Schema.Struct({
+  id: Schema.String,
+  /** ISO time. */
+  arrived_at: Schema.String,
+  sender_address: Schema.String,
+  content: Schema.String,
+  content_type: Schema.String,
+  metadata: Metadata,
+  reason: UndispatchedReason,
+  original_target_endpoint_id: optional(Schema.String),
+  original_correlation_id: optional(Schema.String),
+  source_message_id: Schema.String
+})
+
+/** In arrival order. */
+export const UndispatchedList = Schema.Struct({ items: Schema.Array(UndispatchedMessage) })
+
+export const DispatchRequest = Schema.Struct({ undispatched_id: NonEmpty, target_endpoint_id: NonEmpty })
+
+export class MessageGroup extends HttpApiGroup.make("messages")
+  .add(
+    HttpApiEndpoint.post("send", "/v1/send")
+      .setHeaders(CallerHeaders)
+      .setPayload(SendRequest)
+      .addSuccess(SendResponse)
+      .addError(onWire(Errors.BadRequest))
+      .addError(onWire(Errors.UnknownEndpoint))
+      .addError(onWire(Errors.EndpointPidMismatch))
+      .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.EndpointNotActive))
+      .addError(onWire(Errors.CorrelationIdForbidden))
+      .addError(onWire(Errors.TargetEndpointIdForbidden))
+      .addError(onWire(Errors.SourceEndpointIdMismatch))
+      .addError(onWire(Errors.SendUnavailable))
+      .addError(onWire(Errors.SendUnknown))
+      .addError(onWire(Errors.SendRefused))
+      .addError(onWire(Errors.StoreUnavailable))
+  )
+  .add(HttpApiEndpoint.get("undispatched", "/v1/undispatched").addSuccess(UndispatchedList))
+  .add(
+    HttpApiEndpoint.post("dispatch", "/v1/dispatch")
+      .setPayload(DispatchRequest)
+      .addSuccess(Ok)
+      .addError(onWire(Errors.DispatchBodyInvalid))
+      .addError(onWire(Errors.DispatchFailed))
+      .addError(onWire(Errors.DispatchNotAllowed))
+      .addError(onWire(Errors.StoreUnavailable))
+  )
+  .middleware(Authorized) {}

@@ -1,0 +1,80 @@
+/** What an operator sees and does. These routes take the operator token only. */
+import { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import { Schema } from "effect"
+import { Authorized } from "./Auth.js"
+import { Ok, optional } from "./Fields.js"
+
+const Count = Schema.Number
+/** ISO time. */
+const Time = Schema.String
+
+const EndpointStatus = Schema.Struct({
+  endpoint_id: Schema.String,
+  agent: Schema.String,
+  kind: Schema.String,
+  label: Schema.String,
+  task_hint: optional(Schema.String),
+  plugin_pid: Schema.Number,
+  state: Schema.Literal("active", "reconnecting", "closed"),
+  state_since: Time,
+  /** Until when its plugin is waited for, while reconnecting. */
+  grace_deadline: optional(Time),
+  /** Messages stored or in flight. */
+  undelivered: Count,
+  in_flight: Count,
+  stored_bytes: Count
+})
+
+const Books = Schema.Struct({
+  accepted: Count,
+  delivered: Count,
+  held: Count,
+  inbox: Count,
+  expired: Count,
+  dead: Count,
+  unaccounted: Count
+})
+
+/** Everything the broker knows of itself. */
+export const Status = Schema.Struct({
+  version: Schema.String,
+  pid: Schema.Number,
+  started_at: Time,
+  account: Schema.String,
+  connector: Schema.Struct({
+    name: Schema.String,
+    state: Schema.Literal("connecting", "up", "down"),
+    since: Time,
+    reason: optional(Schema.String)
+  }),
+  presence: Schema.Literal("online", "reconnecting", "offline"),
+  store: Schema.Struct({
+    healthy: Schema.Boolean,
+    since: optional(Time),
+    reason: optional(Schema.String)
+  }),
+  channels: Schema.Struct({ open: Count, limit: Count }),
+  endpoints: Schema.Array(EndpointStatus),
+  mailboxes: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),
+  inbox: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),
+  held_back: Schema.Array(Schema.Struct({ destination: Schema.String, since: Time, waiting: Count })),
+  platform: Schema.Struct({
+    name: Schema.String,
+    waiting: Count,
+    dead: Count,
+    paused_until: optional(Time),
+    last_failure: optional(Schema.String)
+  }),
+  books: Books,
+  dead_letters: Count,
+  log_lines_dropped: Count,
+  /** What an operator should look at, as sentences. */
+  warnings: Schema.Array(Schema.String)
+})
+export type Status = typeof Status.Type
+
+export class OperatorGroup extends HttpApiGroup.make("operator")
+  .add(HttpApiEndpoint.get("status", "/v1/operator/status").addSuccess(Status))
+  /** Answers before the broker leaves. */
+  .add(HttpApiEndpoint.post("stop", "/v1/operator/stop").addSuccess(Ok))
+  .middleware(Authorized) {}

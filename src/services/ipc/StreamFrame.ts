@@ -1,0 +1,53 @@
+/** Frames of the plugin stream: one JSON object per WebSocket text message, told apart by `event`. */
+import { Schema } from "effect"
+import { Metadata, optional } from "./Fields.js"
+
+/** An inbound message. With `push_id` the plugin answers `push_ack` or `push_nack`. */
+export const MessageReceived = Schema.Struct({
+  event: Schema.Literal("message_received"),
+  push_id: optional(Schema.String),
+  from: Schema.String,
+  content: Schema.String,
+  contentType: Schema.String,
+  metadata: Metadata,
+  sourceMessageId: Schema.String,
+  /** The plugin may have seen this message: it was pushed before and not acknowledged. */
+  redelivered: optional(Schema.Literal(true))
+})
+export interface MessageReceived extends Schema.Schema.Type<typeof MessageReceived> {}
+
+/** The broker's presence on the network changed. */
+export const PresenceChanged = Schema.Struct({
+  event: Schema.Literal("presence_changed"),
+  presence: Schema.Literal("online", "reconnecting", "offline"),
+  reason: optional(Schema.String)
+})
+export interface PresenceChanged extends Schema.Schema.Type<typeof PresenceChanged> {}
+
+/** What the broker sends. */
+export const BrokerFrame = Schema.Union(MessageReceived, PresenceChanged)
+export type BrokerFrame = typeof BrokerFrame.Type
+
+/** The plugin has taken the message. */
+export const PushAck = Schema.Struct({ event: Schema.Literal("push_ack"), push_id: Schema.String })
+
+/** The plugin could not take the message: it is pushed again after a while. */
+export const PushNack = Schema.Struct({
+  event: Schema.Literal("push_nack"),
+  push_id: Schema.String,
+  reason: optional(Schema.String)
+})
+
+/** What a plugin sends. Anything else is ignored, for plugins newer than the broker. */
+export const PluginFrame = Schema.Union(PushAck, PushNack)
+export type PluginFrame = typeof PluginFrame.Type
+
+/** Close codes of the stream. */
+export const closeCodes = {
+  /** A newer channel of the same process took its place. */
+  replaced: { code: 1000, reason: "replaced" },
+  /** The broker is leaving. */
+  leaving: { code: 1001, reason: "broker is leaving" },
+  /** A frame was over the limit. */
+  tooLarge: { code: 1009, reason: "frame too large" }
+} as const

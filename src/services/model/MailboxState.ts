@@ -1,0 +1,403 @@
+/**
+ * One endpoint's undelivered mail: what is in flight, what is held, what lies in the store, and what may be pushed next.
+ *
+ * A message is pushed live only when nothing is held before it, and whatever is written takes every earlier unreceipted
+ * message along: what the store holds of a mailbox can be delivered in order whenever the process ends. Memory holds what is
+ * in flight, one window of held mail and what is being written; the rest lies in the store and is only counted here.
+ *
+ * The class does no I/O. Its callers push, write and read, and tell it what happened.
+ */
+import type { ChannelId, PushId } from "./Ids.js"
+import type { Message } from "./Message.js"
+import { isExpired } from "./Message.js"
+
+/** Where a message stands in its mailbox: by the network's sequence, else behind everything that arrived before it. */
+export interface Order {
+  readonly sequence: number
+  readonly arrival: number
+}
+
+export const compareOrder = (a: Order, b: Order): number => a.sequence - b.sequence || a.arrival - b.arrival
+
+/** A message in a mailbox. */
+export interface Letter {
+  readonly message: Message
+  readonly order: Order
+  /** What the connector is told when the message is safe; `undefined` once told, or when there is nobody to tell. */
+  token: unknown
+  /** The broker has taken it for good, though the connector may not have been told yet. */
+  isAccepted: boolean
+  /** `live`: only in memory. `writing`: its commit is under way. `written`: durable. */
+  stored: "live" | "writing" | "written"
+  /** It was pushed before without a receipt: the plugin may know it. */
+  redelivered: boolean
+  /** Nacks, and channel ends at which it was the oldest in flight. */
+  failures: number
+  /** When it was last pushed, epoch milliseconds; absent while it never was. */
+  pushedAt: number | undefined
+}
+
+export interface MailboxLimits {
+  /** Messages in flight at most. */
+  readonly windowMessages: number
+  /** Bytes in flight at most; a single message may be larger. */
+  readonly windowBytes: number
+  /** Failed deliveries that make a message dead. */
+  readonly deliveryLimit: number
+}
+
+/** The channel a mailbox delivers over. */
+export interface Outlet {
+  readonly channel: ChannelId
+  /** Its plugin acknowledges each push. Without receipts a push that was written to the socket is delivered. */
+  readonly receipts: boolean
+}
+
+/** What the mailbox wants next. */
+export type Next =
+  | { readonly _tag: "Push"; readonly letter: Letter }
+  | { readonly _tag: "Expired"; readonly letter: Letter }
+  /** Read on from the store behind `after`. */
+  | { readonly _tag: "Load"; readonly after: Order }
+  /** Nothing now; at `until`, or when something happens. */
+  | { readonly _tag: "Wait"; readonly until: number | undefined }
+
+const nothing: Next = { _tag: "Wait", until: undefined }
+
+export class MailboxState {
+  private readonly inFlight = new Map<PushId, Letter>()
+  /** Durable, in memory, not in flight; in order. */
+  private readonly held: Array<Letter> = []
+  /** Not in flight and not durable yet, in order of writing. */
+  private readonly writing = new Set<Letter>()
+  /** Those of `writing` that belong before something held: nothing is pushed until they are durable. */
+  private readonly early = new Set<Letter>()
+  /** Durable records behind `loadedUpTo`, which are not in memory. */
+  private unloaded = 0
+  private loadedUpTo: Order = { sequence: -1, arrival: 0 }
+  private last: Order
+  private bytesInFlight = 0
+  private liveCount = 0
+  private outlet: Outlet | undefined
+  private congested = false
+  private pausedUntil = 0
+  /** Messages stored or being stored, in flight or not. */
+  count = 0
+  /** Their bytes. */
+  bytes = 0
+
+  private readonly limits: MailboxLimits
+
+  /** `stored` describes what the store already holds of this mailbox. */
+  constructor(
+    limits: MailboxLimits,
+    stored: { readonly count: number; readonly bytes: number; readonly last: Order } = {
+      count: 0,
+      bytes: 0,
+      last: { sequence: 0, arrival: 0 }
+    }
+  ) {
+    this.limits = limits
+    this.count = stored.count
+    this.bytes = stored.bytes
+    this.unloaded = stored.count
+    this.last = stored.last
+  }
+
+  /** Everything not delivered yet: stored or live. */
+  get size(): number {
+    return this.count + this.liveCount
+  }
+
+  get flying(): number {
+    return this.inFlight.size
+  }
+
+  /** How many lie in the store only. */
+  get unloadedCount(): number {
+    return this.unloaded
+  }
+
+  /** What is in flight. */
+  pushIds(): Iterable<PushId> {
+    return this.inFlight.keys()
+  }
+
+  get deliversOver(): Outlet | undefined {
+    return this.outlet
+  }
+
+  // -- arrival -------------------------------------------------------------------------------------------------------
+
+  /** A letter for a message that arrives now. Without `sequence` it goes behind everything else. */
+  letter(
+    message: Message,
+    { isAccepted, sequence, token }: { sequence: number | undefined; token: unknown; isAccepted: boolean }
+  ): Letter {
+    const order =
+      sequence !== undefined && sequence !== this.last.sequence
+        ? { sequence, arrival: 0 }
+        : { sequence: this.last.sequence, arrival: this.last.arrival + 1 }
+    if (compareOrder(order, this.last) > 0) this.last = order
+    return { message, order, token, isAccepted, stored: "live", redelivered: false, failures: 0, pushedAt: undefined }
+  }
+
+  /** True when an arriving letter can be pushed at once: nothing waits before it and the window is open. */
+  canPushLive(letter: Letter, now: number): boolean {
+    return (
+      this.outlet !== undefined &&
+      !this.congested &&
+      now >= this.pausedUntil &&
+      this.held.length === 0 &&
+      this.unloaded === 0 &&
+      this.writing.size === 0 &&
+      this.hasRoom(letter)
+    )
+  }
+
+  /** The letters one commit must hold to store `letter`: every earlier live one, then itself. They count as `writing` now. */
+  write(letter: Letter): ReadonlyArray<Letter> {
+    const letters = this.spill(letter.order)
+    this.startWriting(letter)
+    this.queueWriting(letter)
+    return [...letters, letter]
+  }
+
+  /** The live letters up to `upTo`, which one commit must hold together. They stay in flight. */
+  spill(upTo: Order): Array<Letter> {
+    const letters: Array<Letter> = []
+    if (this.liveCount === 0) return letters
+    for (const letter of this.inFlight.values()) {
+      if (letter.stored === "live" && compareOrder(letter.order, upTo) <= 0) letters.push(letter)
+    }
+    for (const letter of letters) {
+      this.liveCount--
+      this.startWriting(letter)
+    }
+    return letters
+  }
+
+  /** The letter's commit is durable. */
+  wrote(letter: Letter): void {
+    letter.stored = "written"
+    if (!this.writing.delete(letter)) return
+    this.early.delete(letter)
+    this.keep(letter)
+  }
+
+  // -- delivery ------------------------------------------------------------------------------------------------------
+
+  /** Delivery starts over `outlet`. */
+  attach(outlet: Outlet): void {
+    this.outlet = outlet
+    this.congested = false
+    this.pausedUntil = 0
+  }
+
+  /** The channel's backlog is above its high-water mark, or below its low one again. */
+  setCongested(congested: boolean): void {
+    this.congested = congested
+  }
+
+  next(now: number): Next {
+    if (this.outlet === undefined || this.congested || this.early.size > 0) return nothing
+    if (now < this.pausedUntil) return { _tag: "Wait", until: this.pausedUntil }
+    const letter = this.held[0]
+    if (letter === undefined) {
+      return this.unloaded > 0 ? { _tag: "Load", after: this.loadedUpTo } : nothing
+    }
+    if (isExpired(letter.message, now)) return { _tag: "Expired", letter }
+    return this.hasRoom(letter) ? { _tag: "Push", letter } : nothing
+  }
+
+  /** What the store holds behind the `Load` point, in order. `exhausted`: there is no more. */
+  load(letters: ReadonlyArray<Letter>, exhausted: boolean): void {
+    const underWay = new Set([...this.writing].map(({ order }) => `${order.sequence}/${order.arrival}`))
+    for (const letter of letters) {
+      // Durable already, but its `wrote` has not run: it places itself, and so does all behind it.
+      if (underWay.has(`${letter.order.sequence}/${letter.order.arrival}`)) return
+      this.held.push(letter)
+      this.loadedUpTo = letter.order
+      this.unloaded--
+    }
+    if (exhausted && this.unloaded > 0) {
+      this.count -= this.unloaded
+      this.unloaded = 0
+    }
+  }
+
+  /** The letter was pushed and its receipt is awaited. */
+  pushed(letter: Letter, pushId: PushId, now: number): void {
+    this.takeHeld(letter)
+    if (letter.stored === "live") this.liveCount++
+    letter.pushedAt = now
+    this.inFlight.set(pushId, letter)
+    this.bytesInFlight += letter.message.bytes
+  }
+
+  /** The letter left the mailbox without being in flight: written to a channel without receipts, or expired. */
+  drop(letter: Letter): void {
+    this.takeHeld(letter)
+    this.forget(letter)
+  }
+
+  /** The plugin acknowledged the push. `undefined` when it is not in flight. */
+  acknowledge(pushId: PushId): Letter | undefined {
+    const letter = this.land(pushId)
+    if (letter !== undefined) this.forget(letter)
+    return letter
+  }
+
+  /** The plugin refused the push: again after `pauseMs`, at the head, until the delivery limit makes it dead. */
+  refuse(
+    pushId: PushId,
+    now: number,
+    pauseMs: (failures: number) => number
+  ): { readonly letter: Letter; readonly dead: boolean; readonly write: ReadonlyArray<Letter> } | undefined {
+    const letter = this.land(pushId)
+    if (letter === undefined) return undefined
+    letter.failures++
+    if (letter.failures >= this.limits.deliveryLimit) {
+      this.forget(letter)
+      return { letter, dead: true, write: [] }
+    }
+    this.pausedUntil = now + pauseMs(letter.failures)
+    return { letter, dead: false, write: this.comeBack(letter) }
+  }
+
+  /**
+   * The channel ended or was replaced. What was in flight waits for the next one; the live part of it must be written.
+   * The oldest counts a failed delivery and may be dead.
+   */
+  detach(): { readonly write: ReadonlyArray<Letter>; readonly dead: Letter | undefined } {
+    this.outlet = undefined
+    const returned = [...this.inFlight.values()].sort((a, b) => compareOrder(a.order, b.order))
+    const pushIds = [...this.inFlight.keys()]
+    for (const pushId of pushIds) this.land(pushId)
+    const oldest = returned[0]
+    let dead: Letter | undefined
+    if (oldest !== undefined && ++oldest.failures >= this.limits.deliveryLimit) {
+      dead = oldest
+      this.forget(oldest)
+      returned.shift()
+    }
+    return { write: returned.flatMap((letter) => this.comeBack(letter)), dead }
+  }
+
+  /** The mailbox ends. What memory holds, in order; `unloaded` more lie in the store behind `after`. `bytes` counts all. */
+  close(): {
+    readonly letters: ReadonlyArray<Letter>
+    readonly unloaded: number
+    readonly after: Order
+    readonly bytes: number
+  } {
+    this.outlet = undefined
+    const letters = [...this.inFlight.values(), ...this.held, ...this.writing].sort((a, b) =>
+      compareOrder(a.order, b.order)
+    )
+    const rest = { letters, unloaded: this.unloaded, after: this.loadedUpTo, bytes: this.bytes }
+    this.inFlight.clear()
+    this.held.length = 0
+    this.writing.clear()
+    this.early.clear()
+    this.unloaded = 0
+    this.liveCount = 0
+    this.bytesInFlight = 0
+    this.count = 0
+    this.bytes = 0
+    return rest
+  }
+
+  // -- the parts -----------------------------------------------------------------------------------------------------
+
+  private hasRoom(letter: Letter): boolean {
+    return (
+      this.inFlight.size === 0 ||
+      (this.inFlight.size < this.limits.windowMessages &&
+        this.bytesInFlight + letter.message.bytes <= this.limits.windowBytes)
+    )
+  }
+
+  private startWriting(letter: Letter): void {
+    letter.stored = "writing"
+    this.count++
+    this.bytes += letter.message.bytes
+  }
+
+  private queueWriting(letter: Letter): void {
+    this.writing.add(letter)
+    if (compareOrder(letter.order, this.last) < 0) this.early.add(letter)
+  }
+
+  /** Out of flight. */
+  private land(pushId: PushId): Letter | undefined {
+    const letter = this.inFlight.get(pushId)
+    if (letter === undefined) return undefined
+    this.inFlight.delete(pushId)
+    this.bytesInFlight -= letter.message.bytes
+    if (letter.stored === "live") this.liveCount--
+    return letter
+  }
+
+  /** Back from flight, to be pushed again before everything that came after it. Returns what must be written now. */
+  private comeBack(letter: Letter): ReadonlyArray<Letter> {
+    letter.redelivered = true
+    switch (letter.stored) {
+      case "written":
+        this.keep(letter)
+        return []
+      case "writing":
+        this.queueWriting(letter)
+        return []
+      case "live": {
+        // A crash before its receipt must not let a later stored letter overtake it.
+        const earlier = this.spill(letter.order)
+        this.startWriting(letter)
+        this.queueWriting(letter)
+        return [...earlier, letter]
+      }
+    }
+  }
+
+  /** A durable letter that is not in flight: into memory where it belongs there, else left to the store. */
+  private keep(letter: Letter): void {
+    const tail = this.held[this.held.length - 1]
+    const isBehind = tail === undefined || compareOrder(letter.order, tail.order) > 0
+    if (compareOrder(letter.order, this.loadedUpTo) > 0) {
+      if (this.unloaded > 0 || (isBehind && this.held.length >= this.limits.windowMessages)) {
+        this.unloaded++
+        return
+      }
+      this.loadedUpTo = letter.order
+    }
+    if (isBehind) {
+      this.held.push(letter)
+      return
+    }
+    this.held.splice(
+      this.held.findIndex(({ order }) => compareOrder(letter.order, order) < 0),
+      0,
+      letter
+    )
+    this.trim()
+  }
+
+  /** Mail that came back must not grow the memory: the newest held letters go back to the store. */
+  private trim(): void {
+    while (this.held.length > 2 * this.limits.windowMessages) {
+      this.held.pop()
+      this.unloaded++
+      this.loadedUpTo = this.held[this.held.length - 1]!.order
+    }
+  }
+
+  private takeHeld(letter: Letter): void {
+    if (this.held[0] === letter) this.held.shift()
+  }
+
+  private forget(letter: Letter): void {
+    if (letter.stored === "live") return
+    this.count--
+    this.bytes -= letter.message.bytes
+  }
+}

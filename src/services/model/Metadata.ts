@@ -1,0 +1,58 @@
+/**
+ * What the broker does with a message's metadata: what it strips, demands, stamps and reads. Everything else a sender put
+ * there is passed on unchanged.
+ */
+import { ensureTrace, type TraceContext } from "./TraceContext.js"
+
+export type Metadata = { readonly [key: string]: unknown }
+
+/** Keys only this broker may set on a delivered message. A remote sender's values for them are removed on arrival. */
+const brokerOwned = ["dispatched_from", "dispatched_by", "delivery_intent"] as const
+
+/** Keys a plugin may not set on an outbound message, with the code it is refused with. */
+export const forbiddenOutbound = {
+  correlation_id: "correlation_id_forbidden",
+  target_endpoint_id: "target_endpoint_id_forbidden"
+} as const
+
+/** The metadata of an arriving message as it will be delivered: broker-owned keys gone, a valid `traceparent` present. */
+export const admitInbound = (metadata: Metadata, mint: () => TraceContext): Metadata => {
+  const traced = ensureTrace(metadata, mint)
+  if (!brokerOwned.some((key) => key in traced)) return traced
+  const admitted: Record<string, unknown> = { ...traced }
+  for (const key of brokerOwned) delete admitted[key]
+  return admitted
+}
+
+/** The metadata of an outbound message: the plugin's own, overlaid with what only the broker may say. */
+export const stampOutbound = (
+  metadata: Metadata,
+  stamps: { readonly correlationId: string; readonly endpointId: string; readonly requireLive: boolean },
+  mint: () => TraceContext
+): Metadata => ({
+  ...ensureTrace(metadata, mint),
+  correlation_id: stamps.correlationId,
+  source_endpoint_id: stamps.endpointId,
+  require_live: stamps.requireLive
+})
+
+/** The metadata of an undispatched message once its owner handed it to an endpoint. */
+export const stampDispatched = (metadata: Metadata, undispatchedId: string): Metadata => ({
+  ...metadata,
+  dispatched_from: undispatchedId,
+  dispatched_by: "passport"
+})
+
+/** A non-empty string value, or absent: wrong types and empty strings count as absent. */
+export const text = (metadata: Metadata, key: string): string | undefined => {
+  const value = metadata[key]
+  return typeof value === "string" && value !== "" ? value : undefined
+}
+
+/** What `metadata.expires_at` says: epoch milliseconds, nothing, or that the value cannot be read as a time. */
+export const expiry = (metadata: Metadata): number | undefined | "invalid" => {
+  const value = metadata.expires_at
+  if (value === undefined || value === null) return undefined
+  const at = typeof value === "number" ? value : typeof value === "string" ? Date.parse(value) : Number.NaN
+  return Number.isFinite(at) ? at : "invalid"
+}
