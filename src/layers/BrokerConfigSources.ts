@@ -1,0 +1,136 @@
+/** Settings from the configuration file, the environment and the command line, in rising order of strength. */
+import { readFileSync } from "node:fs"
+import * as path from "node:path"
+import { ConfigError, ConfigProvider, Data, Effect, Either, Layer } from "effect"
+import {
+  BrokerConfig,
+  description,
+  environmentName,
+  type SettingName,
+  type Settings,
+  settings
+} from "../services/BrokerConfig.js"
+
+/** A setting is wrong. The message says which, where it was set, to what, and what it must be. */
+export class SettingsError extends Data.TaggedError("SettingsError")<{ readonly message: string }> {}
+
+export interface Sources {
+  readonly environment: { readonly [name: string]: string | undefined }
+  /** Read when it exists; demanded when `isDemanded`. */
+  readonly file: { readonly path: string; readonly isDemanded: boolean }
+  /** From the command line, by setting name. */
+  readonly flags: { readonly [name: string]: string }
+}
+
+/** Where a broker with this base directory looks for its settings. */
+export const sourcesFor = (base: string, given: Pick<Sources, "environment" | "flags">): Sources => {
+  const named = given.environment.MASONS_BROKER_CONFIG
+  return {
+    environment: given.environment,
+    flags: given.flags,
+    file: { path: named || path.join(base, "runtime-broker", "config.json"), isDemanded: Boolean(named) }
+  }
+}
+
+interface Given {
+  readonly value: string
+  readonly where: string
+}
+
+const names = Object.keys(settings) as ReadonlyArray<SettingName>
+const isSetting = (name: string): name is SettingName => Object.hasOwn(settings, name)
+
+export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =>
+  Effect.gen(function* () {
+    const given = new Map<SettingName, Given>()
+
+    for (const [name, value] of Object.entries(yield* fromFile(sources.file))) {
+      if (!isSetting(name)) {
+        return yield* new SettingsError({ message: `${sources.file.path} sets "${name}", which is no setting.` })
+      }
+      given.set(name, { value: String(value), where: `"${name}" in ${sources.file.path}` })
+    }
+    for (const name of names) {
+      const value = sources.environment[environmentName(name)]
+      if (value !== undefined && value !== "") given.set(name, { value, where: environmentName(name) })
+    }
+    for (const [name, value] of Object.entries(sources.flags)) {
+      if (!isSetting(name)) {
+        return yield* new SettingsError({
+          message: `"${name}" is no setting. See docs/settings.md for those there are.`
+        })
+      }
+      given.set(name, { value, where: `"${name}" on the command line` })
+    }
+
+    const provider = ConfigProvider.fromMap(new Map(Array.from(given, ([name, { value }]) => [name, value])))
+    const values = yield* Effect.mapError(
+      Effect.either(provider.load(description)).pipe(
+        Effect.flatMap(Either.match({ onLeft: Effect.fail, onRight: Effect.succeed }))
+      ),
+      (error) => new SettingsError({ message: sentence(error, given) })
+    )
+    return yield* checkTogether(values)
+  })
+
+const fromFile = ({ isDemanded, path: file }: Sources["file"]): Effect.Effect<Record<string, unknown>, SettingsError> =>
+  Effect.suspend(() => {
+    const wrong = (reason: string) => new SettingsError({ message: `The configuration file ${file} ${reason}.` })
+    let text: string
+    try {
+      text = readFileSync(file, "utf8")
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException
+      return code === "ENOENT" && !isDemanded
+        ? Effect.succeed({})
+        : Effect.fail(
+            wrong(code === "ENOENT" ? "does not exist; MASONS_BROKER_CONFIG names it" : `cannot be read: ${message}`)
+          )
+    }
+    try {
+      const values: unknown = JSON.parse(text)
+      return typeof values === "object" && values !== null && !Array.isArray(values)
+        ? Effect.succeed(values as Record<string, unknown>)
+        : Effect.fail(wrong("must hold one JSON object"))
+    } catch (error) {
+      return Effect.fail(wrong(`is not JSON: ${(error as Error).message}`))
+    }
+  })
+
+const sentence = (error: ConfigError.ConfigError, given: ReadonlyMap<SettingName, Given>): string =>
+  ConfigError.reduceWithContext(error, undefined, {
+    andCase: (_, left: string) => left,
+    orCase: (_, left: string) => left,
+    missingDataCase: (_, path) => about(path, given),
+    invalidDataCase: (_, path) => about(path, given),
+    sourceUnavailableCase: (_, path) => about(path, given),
+    unsupportedCase: (_, path) => about(path, given)
+  })
+
+const about = (path: ReadonlyArray<string>, given: ReadonlyMap<SettingName, Given>): string => {
+  const name = path[0] as SettingName
+  const source = given.get(name)
+  return `${source?.where ?? name} is "${source?.value ?? ""}"; it must be ${settings[name].expects}.`
+}
+
+const checkTogether = (values: Settings): Effect.Effect<Settings, SettingsError> => {
+  const ordered: ReadonlyArray<readonly [SettingName, SettingName]> = [
+    ["uncongestedBytes", "congestedBytes"],
+    ["nackDelayMs", "nackDelayMaxMs"],
+    ["holdBackMs", "holdBackMaxMs"],
+    ["backoffMs", "backoffMaxMs"],
+    ["pingIntervalMs", "silenceMs"],
+    ["leavePlatformMs", "leaveMs"]
+  ]
+  const wrong = ordered.find(([smaller, larger]) => (values[smaller] as number) > (values[larger] as number))
+  return wrong === undefined
+    ? Effect.succeed(values)
+    : Effect.fail(
+        new SettingsError({
+          message: `"${wrong[0]}" is ${values[wrong[0]]} and "${wrong[1]}" is ${values[wrong[1]]}; the first must not be larger than the second.`
+        })
+      )
+}
+
+export const layer = (sources: Sources): Layer.Layer<BrokerConfig, SettingsError> =>
+  Layer.effect(BrokerConfig, read(sources))

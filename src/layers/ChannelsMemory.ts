@@ -1,0 +1,123 @@
+/** The open channels of this process. */
+import { Effect, Layer } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { type Channel, type ChannelSocket, Channels } from "../services/Channels.js"
+import { EventLog } from "../services/EventLog.js"
+import { closeCodes } from "../services/ipc/StreamFrame.js"
+import { ChannelId } from "../services/model/Ids.js"
+import { makeSweeper } from "./internal/sweeper.js"
+
+interface OpenChannel extends Channel {
+  readonly socket: ChannelSocket
+  readonly onWritable: (channel: Channel) => void
+  heardAt: number
+  pingedAt: number
+  isCongested: boolean
+}
+
+export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Layer.scoped(
+  Channels,
+  Effect.gen(function* () {
+    const { congestedBytes, pingIntervalMs, silenceMs, uncongestedBytes } = yield* BrokerConfig
+    const log = yield* EventLog
+    const clock = yield* Effect.clock
+    const open = new Map<ChannelId, OpenChannel>()
+    const current = new Map<number, OpenChannel>()
+    let last = 0
+    let onEmpty: (() => void) | undefined
+
+    const remove = (channel: Channel): boolean => {
+      if (!open.delete(channel.id)) return false
+      if (current.get(channel.pluginPid)?.id === channel.id) current.delete(channel.pluginPid)
+      if (open.size === 0) onEmpty?.()
+      return true
+    }
+
+    /** Looks at the backlog after a write left the process, and tells once when it is low again. */
+    const written = (channel: OpenChannel) => () => {
+      if (!channel.isCongested || channel.socket.backlog() >= uncongestedBytes || !open.has(channel.id)) return
+      channel.isCongested = false
+      channel.onWritable(channel)
+    }
+
+    const hand = (channel: OpenChannel, frame: string) => {
+      channel.socket.send(frame, written(channel))
+      if (channel.socket.backlog() > congestedBytes) channel.isCongested = true
+    }
+
+    const sweeper = yield* makeSweeper((now) => {
+      let next = Number.POSITIVE_INFINITY
+      for (const channel of open.values()) {
+        if (now >= channel.heardAt + silenceMs) {
+          log.unsafeLog("warn", "channel_silent", { plugin_pid: channel.pluginPid, silent_ms: now - channel.heardAt })
+          channel.heardAt = now
+          channel.socket.terminate()
+        } else if (now >= channel.pingedAt + pingIntervalMs) {
+          channel.pingedAt = now
+          channel.socket.ping()
+        }
+        next = Math.min(next, channel.heardAt + silenceMs, channel.pingedAt + pingIntervalMs)
+      }
+      return next
+    })
+
+    return {
+      unsafeOpen: (pluginPid, capabilities, socket, onWritable) => {
+        const now = clock.unsafeCurrentTimeMillis()
+        const replaced = current.get(pluginPid)
+        const id = ChannelId(++last)
+        const channel: OpenChannel = {
+          id,
+          pluginPid,
+          capabilities,
+          openedAt: now,
+          socket,
+          onWritable,
+          heardAt: now,
+          pingedAt: now,
+          isCongested: false
+        }
+        open.set(id, channel)
+        sweeper.unsafeWakeAt(now + pingIntervalMs)
+        current.set(pluginPid, channel)
+        if (replaced !== undefined) {
+          open.delete(replaced.id)
+          replaced.socket.close(closeCodes.replaced.code, closeCodes.replaced.reason)
+        }
+        return { channel, replaced }
+      },
+      unsafeClosed: remove,
+      unsafeHeard: (channel) => {
+        const heard = open.get(channel.id)
+        if (heard !== undefined) heard.heardAt = clock.unsafeCurrentTimeMillis()
+      },
+      unsafeGet: (id) => open.get(id),
+      unsafeCurrent: (pluginPid) => current.get(pluginPid),
+      unsafePush: (id, frame) => {
+        const channel = open.get(id)
+        if (channel === undefined) return "closed"
+        if (channel.isCongested) return "congested"
+        hand(channel, frame)
+        return "pushed"
+      },
+      unsafeIsWritable: (id) => open.get(id)?.isCongested === false,
+      unsafeBroadcast: (frame) => {
+        for (const channel of open.values()) hand(channel, frame)
+      },
+      closeAll: (code, reason, withinMs) =>
+        Effect.async<void>((resume) => {
+          if (open.size === 0) return resume(Effect.void)
+          onEmpty = () => resume(Effect.void)
+          for (const channel of open.values()) channel.socket.close(code, reason)
+        }).pipe(
+          Effect.timeoutOption(withinMs),
+          Effect.zipRight(
+            Effect.sync(() => {
+              for (const channel of open.values()) channel.socket.terminate()
+            })
+          )
+        ),
+      unsafeCount: () => open.size
+    }
+  })
+)

@@ -1,0 +1,202 @@
+/**
+ * A network within the broker: no account, no outside. `local:<agent>` is an agent of this broker, `local:<agent>/<endpoint>` one
+ * endpoint of it, parts percent-encoded; without an agent id an endpoint speaks for the account.
+ *
+ * A message is stored before it is acknowledged and kept until the broker has accepted it, so a crash in between loses nothing.
+ */
+import { Effect, Layer, Schema, Stream } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import {
+  Connector,
+  ConnectorUnavailable,
+  type InboundItem,
+  type Link,
+  type OutboundMessage,
+  type SendError,
+  type SendReceipt,
+  SendRejected
+} from "../services/Connector.js"
+import { CorrelationIndex } from "../services/CorrelationIndex.js"
+import { Credentials } from "../services/Credentials.js"
+import { Directory, type Endpoint } from "../services/Directory.js"
+import type { Metadata } from "../services/model/Metadata.js"
+import { plan } from "../services/model/RoutePlan.js"
+import { ordered } from "../services/model/StoreKey.js"
+import { Store, Transaction, table } from "../services/Store.js"
+
+const Undelivered = Schema.Struct({
+  messageId: Schema.String,
+  recipient: Schema.String,
+  from: Schema.String,
+  content: Schema.String,
+  contentType: Schema.String,
+  metadata: Schema.Record({ key: Schema.String, value: Schema.Unknown }),
+  bytes: Schema.Number
+})
+type Undelivered = typeof Undelivered.Type
+const records = table<Undelivered>("loopback", 1)
+
+/** How many ids of delivered messages are remembered, so that a repeated send delivers once. */
+const rememberedIds = 10_000
+
+interface Address {
+  readonly agent: string
+  readonly endpointId: string | undefined
+}
+
+export const addressOf = (agent: string, endpointId?: string): string =>
+  `local:${encodeURIComponent(agent)}${endpointId === undefined ? "" : `/${encodeURIComponent(endpointId)}`}`
+
+export const parseAddress = (address: string): Address | undefined => {
+  const match = /^local:([^/]+)(?:\/([^/]+))?$/.exec(address)
+  if (match === null) return undefined
+  try {
+    return {
+      agent: decodeURIComponent(match[1]!),
+      endpointId: match[2] === undefined ? undefined : decodeURIComponent(match[2])
+    }
+  } catch {
+    return undefined
+  }
+}
+
+export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex | Credentials | Store | BrokerConfig> =
+  Layer.effect(
+    Connector,
+    Effect.gen(function* () {
+      const { bodyBytes, loopbackPending } = yield* BrokerConfig
+      const { accountId } = yield* Credentials
+      const directory = yield* Directory
+      const correlations = yield* CorrelationIndex
+      const store = yield* Store
+      const clock = yield* Effect.clock
+      const link: Link = { state: "up", since: clock.unsafeCurrentTimeMillis() }
+
+      const undelivered = new Map<string, InboundItem>()
+      const released = new Set<string>()
+      const delivered = new Set<string>()
+      let handler: ((batch: ReadonlyArray<InboundItem>) => void) | undefined
+      let last = 0
+
+      const itemOf = (
+        key: string,
+        { bytes, content, contentType, from, messageId, metadata, recipient }: Undelivered
+      ) => ({
+        messageId,
+        from,
+        content,
+        contentType,
+        metadata,
+        recipient,
+        bytes,
+        token: key,
+        redeliverable: true
+      })
+      for (const [key, record] of store.unsafeRange(records, { from: "", until: "~" })) {
+        undelivered.set(key, itemOf(key, record))
+        last = Number.parseInt(key, 36)
+      }
+
+      const endpointsThatSent = (correlationId: string) =>
+        correlations.unsafeSenders(correlationId).flatMap((key) => directory.unsafeByKey(key) ?? [])
+
+      /** True when an active endpoint takes the message now. */
+      const isTaken = (metadata: Metadata, agent: string): boolean => {
+        const route = plan<Endpoint>(metadata, agent, { endpoint: directory.unsafeGet, senders: endpointsThatSent })
+        return route._tag === "Endpoint" && route.endpoint.state._tag === "Active"
+      }
+
+      const rejected = (code: string, reason: string) => new SendRejected({ code, reason })
+
+      const send = (message: OutboundMessage) =>
+        Effect.suspend((): Effect.Effect<SendReceipt, SendError> => {
+          const address = parseAddress(message.to)
+          if (address === undefined) {
+            return rejected(
+              "address_invalid",
+              `"${message.to}" is no address of the loopback network; write local:<agent> or local:<agent>/<endpoint>`
+            )
+          }
+          const { agent, endpointId } = address
+          if (agent !== accountId && !directory.unsafeKnowsAgent(agent)) {
+            return rejected("recipient_unknown", `no session of agent "${agent}" ever registered with this broker`)
+          }
+          const target = endpointId === undefined ? undefined : directory.unsafeGet(endpointId)
+          if (target !== undefined && target.agent !== agent) {
+            return rejected("recipient_unknown", `endpoint "${endpointId}" is not one of agent "${agent}"`)
+          }
+          const metadata =
+            endpointId === undefined ? message.metadata : { ...message.metadata, target_endpoint_id: endpointId }
+          const status = isTaken(metadata, agent) ? ("delivered" as const) : ("stored" as const)
+          if (message.requireLive && status === "stored") {
+            return rejected("recipient_not_live", `no active session takes messages to "${message.to}" now`)
+          }
+          const receipt = { messageId: message.messageId, status }
+          if (delivered.has(message.messageId)) return Effect.succeed(receipt)
+          if (undelivered.size >= loopbackPending) {
+            return new ConnectorUnavailable({
+              reason: `the loopback network holds ${undelivered.size} undelivered messages and takes no more`
+            })
+          }
+
+          const key = ordered(++last)
+          const record: Undelivered = {
+            messageId: message.messageId,
+            recipient: agent,
+            from: addressOf(message.agent ?? accountId),
+            content: message.content,
+            contentType: message.contentType,
+            metadata,
+            bytes: Buffer.byteLength(message.content) + JSON.stringify(metadata).length
+          }
+          remember(message.messageId)
+          const item = itemOf(key, record)
+          undelivered.set(key, item)
+          const transaction = new Transaction()
+          transaction.put(records, key, record)
+          handler?.([item])
+          return Effect.as(store.commit(transaction), receipt)
+        })
+
+      const remember = (messageId: string) => {
+        delivered.add(messageId)
+        if (delivered.size > rememberedIds) delivered.delete(delivered.values().next().value!)
+      }
+
+      return {
+        name: "loopback",
+        abilities: { accept: "individual", redelivers: true, dedupesSends: true, maxFrameBytes: bodyBytes },
+        receive: (given) =>
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              handler = given
+              if (undelivered.size > 0) given([...undelivered.values()])
+            }),
+            () =>
+              Effect.sync(() => {
+                handler = undefined
+              })
+          ),
+        unsafeAccept: (tokens) => {
+          const transaction = new Transaction()
+          for (const token of tokens as ReadonlyArray<string>) {
+            if (!undelivered.delete(token)) continue
+            released.delete(token)
+            transaction.delete(records, token)
+          }
+          store.unsafeCommit(transaction)
+        },
+        unsafeRelease: (tokens) => {
+          for (const token of tokens as ReadonlyArray<string>) if (undelivered.has(token)) released.add(token)
+        },
+        unsafeRedeliver: () => {
+          const again = [...released].sort().map((token) => undelivered.get(token)!)
+          released.clear()
+          if (again.length > 0) handler?.(again)
+        },
+        send,
+        unsafeLink: () => link,
+        links: Stream.concat(Stream.make(link), Stream.never)
+      }
+    })
+  )

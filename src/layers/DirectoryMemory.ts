@@ -1,0 +1,25 @@
+/** The endpoints in memory. */
+import { Layer } from "effect"
+import { Directory, type Endpoint } from "../services/Directory.js"
+import type { EndpointKey } from "../services/model/Ids.js"
+
+export const layer: Layer.Layer<Directory> = Layer.sync(Directory, () => {
+  const byKey = new Map<EndpointKey, Endpoint>()
+  const byId = new Map<string, Endpoint>()
+  const agents = new Set<string>()
+  return {
+    unsafeGet: (id) => byId.get(id),
+    unsafeByKey: (key) => byKey.get(key),
+    unsafeAll: () => byKey.values(),
+    unsafeKnowsAgent: (agent) => agents.has(agent),
+    unsafePut: (endpoint) => {
+      byKey.set(endpoint.key, endpoint)
+      byId.set(endpoint.id, endpoint)
+      agents.add(endpoint.agent)
+    },
+    unsafeRemove: (endpoint) => {
+      byKey.delete(endpoint.key)
+      byId.delete(endpoint.id)
+    }
+  }
+})

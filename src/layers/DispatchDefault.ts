@@ -1,0 +1,57 @@
+/** Moves undispatched messages to mailboxes. */
+import { Effect, Layer } from "effect"
+import { Directory } from "../services/Directory.js"
+import { Dispatch } from "../services/Dispatch.js"
+import { Emitters } from "../services/Emitters.js"
+import { EventLog } from "../services/EventLog.js"
+import { Inbox } from "../services/Inbox.js"
+import { Mailboxes } from "../services/Mailboxes.js"
+import { DispatchFailed } from "../services/model/Errors.js"
+import { stampDispatched, text } from "../services/model/Metadata.js"
+import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
+import { Store, Transaction } from "../services/Store.js"
+import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+
+export const layer: Layer.Layer<
+  Dispatch,
+  never,
+  Inbox | Directory | Mailboxes | ReplyCorrelations | Emitters | Store | EventLog
+> = Layer.effect(
+  Dispatch,
+  Effect.gen(function* () {
+    const inbox = yield* Inbox
+    const directory = yield* Directory
+    const mailboxes = yield* Mailboxes
+    const replies = yield* ReplyCorrelations
+    const emitters = yield* Emitters
+    const store = yield* Store
+    const log = yield* EventLog
+    const isHealthy = storeIsHealthy(store)
+
+    return {
+      dispatch: (undispatchedId, targetEndpointId) =>
+        Effect.gen(function* () {
+          if (inbox.unsafeGet(undispatchedId) === undefined) {
+            return yield* new DispatchFailed({ message: `unknown undispatched_id: ${undispatchedId}` })
+          }
+          const target = directory.unsafeGet(targetEndpointId)
+          if (target === undefined) {
+            return yield* new DispatchFailed({ message: `target endpoint not found: ${targetEndpointId}` })
+          }
+          yield* isHealthy
+          const transaction = new Transaction()
+          const taken = inbox.unsafeTake(transaction, undispatchedId)!
+          const message = { ...taken.message, metadata: stampDispatched(taken.message.metadata, undispatchedId) }
+          mailboxes.unsafeDeliver(transaction, target.key, { message, token: undefined, kind: "moved" })
+          const correlationId = text(message.metadata, "correlation_id")
+          if (correlationId !== undefined) replies.unsafeRecord(transaction, target.key, correlationId)
+          emitters.unsafeDispatched(transaction, undispatchedId, target.id)
+          log.unsafeLog("info", "undispatched_dispatched", {
+            undispatched_id: undispatchedId,
+            endpoint_id: target.id
+          })
+          yield* store.commit(transaction)
+        })
+    }
+  })
+)

@@ -1,0 +1,146 @@
+/**
+ * HTTP and WebSocket on one node server on 127.0.0.1. Its door admits or refuses every request and reads its body; behind it
+ * the platform's HttpApi serves the routes, and `ipc/stream` the plugin channels.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo, Socket } from "node:net"
+import { HttpApiBuilder, HttpServerRequest } from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import type { Scope } from "effect"
+import { Data, Effect, Layer, Redacted } from "effect"
+import { BrokerConfig, type Settings } from "../services/BrokerConfig.js"
+import { EventLog } from "../services/EventLog.js"
+import { IpcServer } from "../services/IpcServer.js"
+import { IpcTokens } from "../services/ipc/Auth.js"
+import { IpcApi } from "../services/ipc/IpcApi.js"
+import { BrokerDraining } from "../services/model/Errors.js"
+import { Shutdown } from "../services/Shutdown.js"
+import { tokenMatcher } from "./internal/tokens.js"
+import { type AdmissionRules, admit } from "./ipc/admission.js"
+import { parseBody, readBody } from "./ipc/body.js"
+import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
+import * as HealthHandlers from "./ipc/HealthHandlers.js"
+import * as MessageHandlers from "./ipc/MessageHandlers.js"
+import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
+import { answerRefusals, endWith, refuse } from "./ipc/refusals.js"
+import { authorizedLayer, remember, withBody } from "./ipc/requests.js"
+import { makeStream } from "./ipc/stream.js"
+
+/** The port could not be taken. */
+export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
+
+const api = HttpApiBuilder.api(IpcApi).pipe(
+  Layer.provide([HealthHandlers.layer, EndpointHandlers.layer, MessageHandlers.layer, OperatorHandlers.layer]),
+  Layer.provide(authorizedLayer)
+)
+
+const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.async<Server, ListenError>((resume) => {
+      const server = createServer({
+        headersTimeout: config.headersMs,
+        requestTimeout: config.bodyMs,
+        keepAliveTimeout: config.keepAliveMs,
+        connectionsCheckingInterval: Math.min(1_000, config.headersMs)
+      })
+      server.maxConnections = config.sockets
+      server.once("error", (error) =>
+        resume(
+          new ListenError({
+            message: `Port ${config.port} on 127.0.0.1 cannot be used: ${error.message}. Choose another with MASONS_BROKER_PORT, or 0 for any.`
+          })
+        )
+      )
+      server.listen({ host: "127.0.0.1", port: config.port }, () => resume(Effect.succeed(server)))
+    }),
+    (server) =>
+      Effect.async<void>((resume) => {
+        server.close(() => resume(Effect.void))
+        server.closeIdleConnections()
+      }).pipe(
+        Effect.interruptible,
+        Effect.timeoutOption(config.leaveMs),
+        Effect.zipRight(Effect.sync(() => server.closeAllConnections()))
+      )
+  )
+
+export const layer = Layer.scoped(
+  IpcServer,
+  Effect.gen(function* () {
+    const config = yield* BrokerConfig
+    const tokens = yield* IpcTokens
+    const shutdown = yield* Shutdown
+    const log = yield* EventLog
+
+    // First, so that it is released last: its end waits for connections that only the parts below close.
+    const server = yield* listen(config)
+    const { port } = server.address() as AddressInfo
+    const rules: AdmissionRules = {
+      port,
+      isPluginToken: tokenMatcher(Redacted.value(tokens.plugin)),
+      isOperatorToken: tokenMatcher(Redacted.value(tokens.operator))
+    }
+
+    const app = yield* HttpApiBuilder.httpApp
+    const routes = yield* NodeHttpServer.makeHandler(
+      Effect.updateService(app, HttpServerRequest.HttpServerRequest, withBody)
+    )
+    const stream = yield* makeStream(() => rules)
+
+    const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+      const admission = admit(request, rules)
+      if ("_tag" in admission) return refuse(request, response, admission)
+      if (shutdown.unsafeIsLeaving() && request.method !== "GET") {
+        return refuse(
+          request,
+          response,
+          new BrokerDraining({ message: "The broker is leaving and takes no new work.", retryable: true })
+        )
+      }
+      const serve = (json: unknown) => {
+        remember(request, { role: admission.role, json })
+        routes(request, response)
+      }
+      if (request.method === "GET" || request.method === "HEAD") return serve({})
+      readBody(request, config.bodyBytes).then(
+        (bytes) => {
+          const body = parseBody(bytes, config)
+          return "_tag" in body ? refuse(request, response, body) : serve(body.json)
+        },
+        () => undefined
+      )
+    }
+
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        server.on("request", onRequest)
+        server.on("upgrade", stream)
+        server.on("clientError", onClientError)
+      }),
+      () =>
+        Effect.sync(() => {
+          server.off("request", onRequest)
+          server.off("upgrade", stream)
+        })
+    )
+    log.unsafeLog("info", "ipc_server_listening", { port })
+    return { port, url: `http://127.0.0.1:${port}` }
+  })
+).pipe(
+  Layer.provide(HttpApiBuilder.middleware(Effect.map(EventLog, (log) => answerRefusals(log)))),
+  Layer.provide(api),
+  Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, NodeHttpServer.layerContext])
+)
+
+/** What is no HTTP, too slow or too large in its headers never becomes a request. */
+const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  if (!socket.writable) {
+    socket.destroy()
+    return
+  }
+  const status = error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400
+  endWith(socket, status, {
+    error: status === 408 ? "request_timeout" : "bad_request",
+    message: `This is no request the broker understands (${error.code}).`
+  })
+}

@@ -1,0 +1,180 @@
+/** The Outbox over the store: one fiber per lane that owes something, a bounded number of posts at a time. */
+import { Effect, FiberSet, Layer, Schema } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { EventLog } from "../services/EventLog.js"
+import { delay } from "../services/model/Backoff.js"
+import { laneOf, PlatformReport, supersedes } from "../services/model/PlatformReport.js"
+import { ordered } from "../services/model/StoreKey.js"
+import { Outbox } from "../services/Outbox.js"
+import { PlatformApi, type PlatformError } from "../services/PlatformApi.js"
+import { Store, Transaction, table } from "../services/Store.js"
+
+const Owed = Schema.Struct({ report: PlatformReport })
+const Dead = Schema.Struct({ report: PlatformReport, reason: Schema.String, at: Schema.Number })
+const owed = table<typeof Owed.Type>("outbox", 1)
+const dead = table<typeof Dead.Type>("outbox_dead", 1)
+
+const postsAtATime = 8
+
+interface Entry {
+  readonly key: string
+  readonly report: PlatformReport
+  isDurable: boolean
+  isPosting: boolean
+}
+
+interface Lane {
+  readonly name: string
+  readonly entries: Array<Entry>
+  isRunning: boolean
+}
+
+export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfig | EventLog> = Layer.scoped(
+  Outbox,
+  Effect.gen(function* () {
+    const config = yield* BrokerConfig
+    const store = yield* Store
+    const platform = yield* PlatformApi
+    const log = yield* EventLog
+    const clock = yield* Effect.clock
+    const run = yield* FiberSet.makeRuntime<never>()
+    const posts = yield* Effect.makeSemaphore(postsAtATime)
+    const backoff = { base: config.backoffMs, cap: config.backoffMaxMs }
+    const everything = { from: "", until: "~" }
+
+    const lanes = new Map<string, Lane>()
+    const waitingForEmpty = new Set<() => void>()
+    let last = 0
+    let waiting = 0
+    let deadCount = store.unsafeRange(dead, everything).length
+    let pausedUntil = 0
+    let lastFailure: string | undefined
+
+    const laneNamed = (name: string) => {
+      let lane = lanes.get(name)
+      if (lane === undefined) {
+        lane = { name, entries: [], isRunning: false }
+        lanes.set(name, lane)
+      }
+      return lane
+    }
+
+    const start = (lane: Lane) => {
+      if (lane.isRunning) return
+      lane.isRunning = true
+      run(work(lane))
+    }
+
+    /** Posts the lane's reports, one after the other, until none is left. */
+    const work = (lane: Lane): Effect.Effect<void> =>
+      Effect.gen(function* () {
+        let attempt = 0
+        while (true) {
+          const entry = lane.entries[0]
+          if (entry === undefined || !entry.isDurable) {
+            lane.isRunning = false
+            if (entry === undefined) lanes.delete(lane.name)
+            return
+          }
+          const pause = pausedUntil - clock.unsafeCurrentTimeMillis()
+          if (pause > 0) {
+            yield* Effect.sleep(pause)
+            continue
+          }
+          entry.isPosting = true
+          const failure = yield* posts
+            .withPermits(1)(platform.post(entry.report))
+            .pipe(Effect.match({ onSuccess: () => undefined, onFailure: (error) => error }))
+          entry.isPosting = false
+          if (failure === undefined) {
+            attempt = 0
+            lastFailure = undefined
+            settle(lane, entry)
+          } else {
+            lastFailure = failure.message
+            yield* handle(lane, entry, failure, attempt++)
+          }
+        }
+      })
+
+    const handle = (lane: Lane, entry: Entry, error: PlatformError, attempt: number): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const fields = { report: entry.report._tag, lane: lane.name, code: error.code, status: error.status }
+        switch (error.kind) {
+          case "unauthorized":
+            pausedUntil = clock.unsafeCurrentTimeMillis() + config.unauthorizedPauseMs
+            log.unsafeLog("warn", "platform_refused_credentials", { ...fields, pause_ms: config.unauthorizedPauseMs })
+            return Effect.void
+          case "refused":
+            log.unsafeLog("warn", "report_refused", fields)
+            settle(lane, entry, error.message)
+            return Effect.void
+          case "unavailable": {
+            const wait = Math.max(delay(backoff, attempt, Math.random()), error.retryAfterMs ?? 0)
+            log.unsafeLog("info", "report_retry", { ...fields, attempt, wait_ms: Math.round(wait) })
+            return Effect.sleep(wait)
+          }
+        }
+      })
+
+    /** The report is no longer owed: accepted, or refused for good. */
+    const settle = (lane: Lane, entry: Entry, refused?: string) => {
+      lane.entries.splice(lane.entries.indexOf(entry), 1)
+      waiting--
+      const transaction = new Transaction()
+      transaction.delete(owed, entry.key)
+      if (refused !== undefined) {
+        deadCount++
+        transaction.put(dead, entry.key, {
+          report: entry.report,
+          reason: refused,
+          at: clock.unsafeCurrentTimeMillis()
+        })
+      }
+      store.unsafeCommit(transaction)
+      if (waiting > 0) return
+      for (const resume of waitingForEmpty) resume()
+      waitingForEmpty.clear()
+    }
+
+    for (const [key, { report }] of store.unsafeRange(owed, everything)) {
+      const lane = laneNamed(laneOf(report))
+      lane.entries.push({ key, report, isDurable: true, isPosting: false })
+      last = Number.parseInt(key, 36)
+      waiting++
+      start(lane)
+    }
+
+    return {
+      unsafeAdd: (transaction, report) => {
+        const lane = laneNamed(laneOf(report))
+        const older = lane.entries.find((entry) => !entry.isPosting && supersedes(report, entry.report))
+        if (older !== undefined) {
+          lane.entries.splice(lane.entries.indexOf(older), 1)
+          transaction.delete(owed, older.key)
+          waiting--
+        }
+        const entry: Entry = { key: ordered(++last), report, isDurable: false, isPosting: false }
+        lane.entries.push(entry)
+        waiting++
+        transaction.put(owed, entry.key, { report })
+        transaction.onDurable(() => {
+          entry.isDurable = true
+          start(lane)
+        })
+      },
+      drained: Effect.async<void>((resume) => {
+        if (waiting === 0) return resume(Effect.void)
+        const done = () => resume(Effect.void)
+        waitingForEmpty.add(done)
+        return Effect.sync(() => waitingForEmpty.delete(done))
+      }),
+      unsafeStatus: () => ({
+        waiting,
+        dead: deadCount,
+        pausedUntil: pausedUntil > clock.unsafeCurrentTimeMillis() ? pausedUntil : undefined,
+        lastFailure
+      })
+    }
+  })
+)

@@ -1,0 +1,210 @@
+/** Registers sessions at the platform and in the registry, and finds the endpoint a session left. */
+import { Effect, Layer } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { type Channel, Channels } from "../services/Channels.js"
+import { Directory, type Endpoint } from "../services/Directory.js"
+import { EventLog } from "../services/EventLog.js"
+import { Liveness, type ProcessStart } from "../services/Liveness.js"
+import { Mailboxes } from "../services/Mailboxes.js"
+import { EndpointEvent, isLeftFor } from "../services/model/EndpointLifecycle.js"
+import {
+  EndpointNotReconnecting,
+  EndpointOwnerTokenMismatch,
+  EndpointUnknown,
+  IpcChannelMissing,
+  ReattachPidMismatch
+} from "../services/model/Errors.js"
+import { EndpointId } from "../services/model/Ids.js"
+import { refuseStranger } from "../services/model/Ownership.js"
+import { displayLabel, isSameSession, type Session, sessionFrom } from "../services/model/Registration.js"
+import { PlatformApi, type PlatformRegistration } from "../services/PlatformApi.js"
+import { type Registered, type RegisterRequest, Registration } from "../services/Registration.js"
+import { Registry } from "../services/Registry.js"
+import { Store, Transaction } from "../services/Store.js"
+import { mintUuid } from "./internal/minting.js"
+import { platformRefusal } from "./internal/platformRefusal.js"
+import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { tokenMatcher } from "./internal/tokens.js"
+
+export const layer: Layer.Layer<
+  Registration,
+  never,
+  Registry | Directory | Channels | Mailboxes | PlatformApi | Liveness | Store | BrokerConfig | EventLog
+> = Layer.effect(
+  Registration,
+  Effect.gen(function* () {
+    const config = yield* BrokerConfig
+    const registry = yield* Registry
+    const directory = yield* Directory
+    const channels = yield* Channels
+    const mailboxes = yield* Mailboxes
+    const platform = yield* PlatformApi
+    const liveness = yield* Liveness
+    const store = yield* Store
+    const log = yield* EventLog
+    const clock = yield* Effect.clock
+
+    const currentChannel = (pluginPid: number): Effect.Effect<Channel, IpcChannelMissing> =>
+      Effect.suspend(() => {
+        const channel = channels.unsafeCurrent(pluginPid)
+        return channel === undefined
+          ? new IpcChannelMissing({
+              message: `Process ${pluginPid} has no open channel; open /v1/stream with the header x-plugin-pid first.`
+            })
+          : Effect.succeed(channel)
+      })
+
+    const isHealthy = storeIsHealthy(store)
+
+    const notReconnecting = (endpoint: Endpoint) =>
+      new EndpointNotReconnecting({ message: `Endpoint "${endpoint.id}" is in use on its plugin's channel.` })
+
+    /** The endpoint this very session left, or that was carried over to this channel and not claimed yet. */
+    const findLeft = (session: Session, channel: Channel): Endpoint | undefined => {
+      for (const endpoint of directory.unsafeAll()) {
+        if (
+          endpoint.pluginPid === channel.pluginPid &&
+          isLeftFor(endpoint.state, channel.id) &&
+          isSameSession(endpoint.session, session)
+        ) {
+          return endpoint
+        }
+      }
+      return undefined
+    }
+
+    /** Gives the endpoint to the channel; its process is the owner from now on. */
+    const resume = (endpoint: Endpoint, channel: Channel, processStart: ProcessStart | undefined) =>
+      Effect.suspend((): Effect.Effect<Registered, EndpointNotReconnecting> => {
+        const transaction = new Transaction()
+        const event = EndpointEvent.Resumed({ channel: channel.id })
+        if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") return notReconnecting(endpoint)
+        registry.unsafeHandOver(transaction, endpoint, channel.pluginPid, processStart)
+        log.unsafeLog("info", "endpoint_resumed", { endpoint_id: endpoint.id, plugin_pid: channel.pluginPid })
+        return Effect.as(store.commit(transaction), {
+          endpointId: endpoint.id,
+          ownerToken: endpoint.ownerToken,
+          resumed: true,
+          sessionNaming: undefined
+        })
+      })
+
+    /** By id and token, from whatever process. */
+    const named = (wanted: NonNullable<RegisterRequest["resume"]>) =>
+      Effect.suspend((): Effect.Effect<Endpoint, EndpointUnknown | EndpointOwnerTokenMismatch> => {
+        const endpoint = directory.unsafeGet(wanted.endpoint_id)
+        if (endpoint === undefined) {
+          return new EndpointUnknown({
+            message: `No endpoint "${wanted.endpoint_id}" is registered here; register without "resume".`
+          })
+        }
+        return tokenMatcher(endpoint.ownerToken)(wanted.endpoint_owner_token)
+          ? Effect.succeed(endpoint)
+          : new EndpointOwnerTokenMismatch({
+              message: `"resume.endpoint_owner_token" is not the owner token of endpoint "${endpoint.id}".`
+            })
+      })
+
+    const registerNew = (session: Session, channel: Channel, processStart: ProcessStart | undefined) =>
+      Effect.gen(function* () {
+        const nonce = mintUuid()
+        const registered = yield* platform
+          .register(platformRegistration(session, channel.pluginPid, nonce))
+          .pipe(Effect.mapError(platformRefusal))
+        const transaction = new Transaction()
+        // The platform took its time: the channel may be another one by now, or gone.
+        const endpoint = registry.unsafeAdd(
+          transaction,
+          {
+            id: EndpointId(registered.endpointId),
+            nonce,
+            ownerToken: mintUuid(),
+            pluginPid: channel.pluginPid,
+            processStart,
+            session,
+            capabilities: channel.capabilities
+          },
+          channels.unsafeCurrent(channel.pluginPid)
+        )
+        yield* store.commit(transaction)
+        return {
+          endpointId: endpoint.id,
+          ownerToken: endpoint.ownerToken,
+          resumed: false,
+          sessionNaming: registered.sessionNaming
+        }
+      })
+
+    return {
+      register: (request) =>
+        Effect.gen(function* () {
+          yield* currentChannel(request.plugin_pid)
+          const session = yield* sessionFrom(request, {
+            now: new Date(clock.unsafeCurrentTimeMillis()).toISOString(),
+            taskHintMax: config.taskHintMax
+          })
+          yield* isHealthy
+          if (request.spawn_token) {
+            log.unsafeLog("warn", "endpoint_register_unknown_spawn_token", { plugin_pid: request.plugin_pid })
+          }
+          const processStart = yield* liveness.startOf(request.plugin_pid)
+          const channel = yield* currentChannel(request.plugin_pid)
+          const left = request.resume ? yield* named(request.resume) : findLeft(session, channel)
+          return yield* left === undefined
+            ? registerNew(session, channel, processStart)
+            : resume(left, channel, processStart)
+        }),
+
+      reattach: (id, pluginPid, caller) =>
+        Effect.gen(function* () {
+          const channel = yield* currentChannel(pluginPid)
+          const endpoint = directory.unsafeGet(id)
+          if (endpoint === undefined) {
+            return yield* new EndpointUnknown({
+              message: `No endpoint "${id}" is registered here; its grace period may be over. Register again.`
+            })
+          }
+          if (endpoint.pluginPid !== pluginPid) {
+            return yield* new ReattachPidMismatch({
+              message: `Endpoint "${id}" belongs to process ${endpoint.pluginPid}, not to process ${pluginPid}.`
+            })
+          }
+          const stranger = refuseStranger(
+            { ...endpoint, endpointId: endpoint.id },
+            { ...caller, pid: undefined },
+            tokenMatcher(endpoint.ownerToken)
+          )
+          if (stranger?._tag === "endpoint_owner_token_mismatch") return yield* stranger
+          yield* isHealthy
+          const { undelivered } = mailboxes.unsafeUsage(endpoint.key)
+          const transaction = new Transaction()
+          const event = EndpointEvent.Reattached({ channel: channel.id })
+          if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") {
+            return yield* notReconnecting(endpoint)
+          }
+          log.unsafeLog("info", "endpoint_reattached", { endpoint_id: endpoint.id, undelivered })
+          yield* store.commit(transaction)
+          return undelivered
+        })
+    }
+  })
+)
+
+const platformRegistration = (session: Session, pluginPid: number, nonce: string): PlatformRegistration => {
+  const values = {
+    runtime_kind: session.kind,
+    endpoint_nonce: nonce,
+    display_label: displayLabel(session, pluginPid),
+    workspace: session.workspace,
+    tracking_ref: session.trackingRef,
+    session_name: session.sessionName,
+    task_hint: session.taskHint,
+    runtime_capabilities: session.runtimeCapabilities,
+    execution_surface: session.executionSurface,
+    runtime_session_id: session.runtimeSessionId,
+    background_exchange_mode: session.backgroundExchangeMode
+  }
+  return Object.fromEntries(
+    Object.entries(values).filter(([, value]) => value !== undefined)
+  ) as unknown as PlatformRegistration
+}

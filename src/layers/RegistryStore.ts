@@ -1,0 +1,256 @@
+/** The endpoints of this broker, in memory and in the store. Asks the state machine and does what it says. */
+import { Effect, Layer, Schedule } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { Channels } from "../services/Channels.js"
+import { CorrelationIndex } from "../services/CorrelationIndex.js"
+import { Credentials } from "../services/Credentials.js"
+import { Directory, type Endpoint } from "../services/Directory.js"
+import { EventLog } from "../services/EventLog.js"
+import { channelCapabilities } from "../services/ipc/Capabilities.js"
+import { Liveness, type ProcessStart } from "../services/Liveness.js"
+import { Mailboxes } from "../services/Mailboxes.js"
+import {
+  begin,
+  type EndpointEffect,
+  EndpointEvent,
+  type EndpointState,
+  type LifecycleRules,
+  step
+} from "../services/model/EndpointLifecycle.js"
+import { type ChannelId, type EndpointId, EndpointKey } from "../services/model/Ids.js"
+import type { Session } from "../services/model/Registration.js"
+import { ordered } from "../services/model/StoreKey.js"
+import { Registry } from "../services/Registry.js"
+import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
+import { RetryQueue } from "../services/RetryQueue.js"
+import { Store, Transaction, table } from "../services/Store.js"
+import { makeSweeper } from "./internal/sweeper.js"
+
+interface EndpointRecord {
+  readonly id: string
+  readonly nonce: string
+  readonly ownerToken: string
+  readonly demandsToken: boolean
+  readonly survivesExit: boolean
+  readonly pluginPid: number
+  readonly processStart: ProcessStart | null
+  readonly session: Session
+  readonly registeredAt: number
+}
+const records = table<EndpointRecord>("endpoints", 1)
+
+interface Registered extends Endpoint {
+  id: EndpointId
+  pluginPid: number
+  processStart: ProcessStart | undefined
+  session: Session
+  state: EndpointState
+  stateSince: number
+  readonly nonce: string
+  readonly survivesExit: boolean
+}
+
+export const layer: Layer.Layer<
+  Registry,
+  never,
+  | Store
+  | Channels
+  | Directory
+  | Mailboxes
+  | CorrelationIndex
+  | ReplyCorrelations
+  | RetryQueue
+  | Liveness
+  | Credentials
+  | BrokerConfig
+  | EventLog
+> = Layer.scoped(
+  Registry,
+  Effect.gen(function* () {
+    const { graceMs, livenessIntervalMs } = yield* BrokerConfig
+    const { accountId } = yield* Credentials
+    const store = yield* Store
+    const channels = yield* Channels
+    const directory = yield* Directory
+    const mailboxes = yield* Mailboxes
+    const correlations = yield* CorrelationIndex
+    const replies = yield* ReplyCorrelations
+    const retryQueue = yield* RetryQueue
+    const liveness = yield* Liveness
+    const log = yield* EventLog
+    const clock = yield* Effect.clock
+
+    const byKey = new Map<EndpointKey, Registered>()
+    const byChannel = new Map<ChannelId, Set<Registered>>()
+    let lastKey = 0
+
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const rules = (survivesExit: boolean): LifecycleRules => ({ now: now(), graceMs, survivesExit })
+
+    const save = (transaction: Transaction, endpoint: Registered) =>
+      transaction.put(records, ordered(endpoint.key), {
+        id: endpoint.id,
+        nonce: endpoint.nonce,
+        ownerToken: endpoint.ownerToken,
+        demandsToken: endpoint.demandsToken,
+        survivesExit: endpoint.survivesExit,
+        pluginPid: endpoint.pluginPid,
+        processStart: endpoint.processStart ?? null,
+        session: endpoint.session,
+        registeredAt: endpoint.registeredAt
+      })
+
+    const enter = (endpoint: Registered, state: EndpointState) => {
+      if (endpoint.state._tag === "Active") byChannel.get(endpoint.state.channel)?.delete(endpoint)
+      endpoint.state = state
+      endpoint.stateSince = now()
+      if (state._tag !== "Active") return
+      let bound = byChannel.get(state.channel)
+      if (bound === undefined) {
+        bound = new Set()
+        byChannel.set(state.channel, bound)
+      }
+      bound.add(endpoint)
+    }
+
+    const perform = (transaction: Transaction, endpoint: Registered, effect: EndpointEffect) => {
+      switch (effect._tag) {
+        case "StartGrace":
+          return sweeper.unsafeWakeAt(effect.deadline)
+        case "CancelGrace":
+          // The sweep looks at states: an endpoint that is back has no deadline.
+          return
+        case "AttachMailbox":
+          return mailboxes.unsafeAttach(transaction, endpoint.key, {
+            channel: effect.channel,
+            receipts: channels.unsafeGet(effect.channel)?.capabilities.has(channelCapabilities.receipts) ?? false
+          })
+        case "DetachMailbox":
+          return mailboxes.unsafeDetach(transaction, endpoint.key)
+        case "HandMailToInbox":
+          return mailboxes.unsafeHandToInbox(transaction, endpoint.key, endpoint.id)
+        case "Report":
+          return retryQueue.unsafeReport(transaction, endpoint.id, effect.state, effect.reason)
+        case "Remove":
+          byKey.delete(endpoint.key)
+          directory.unsafeRemove(endpoint)
+          correlations.unsafeForget(transaction, endpoint.key)
+          replies.unsafeForget(transaction, endpoint.key)
+          retryQueue.unsafeRemove(transaction, endpoint.id)
+          transaction.delete(records, ordered(endpoint.key))
+          return
+      }
+    }
+
+    const unsafeApply: Registry["Type"]["unsafeApply"] = (transaction, { key }, event) => {
+      const endpoint = byKey.get(key)!
+      const transition = step(endpoint.state, event, rules(endpoint.survivesExit))
+      const fields = { endpoint_id: endpoint.id, event: event._tag, state: endpoint.state._tag }
+      if (transition._tag === "Ignored") {
+        log.unsafeLog("debug", "state_event_ignored", { ...fields, because: transition.because })
+        return transition
+      }
+      log.unsafeLog("info", "endpoint_state_changed", { ...fields, next: transition.next._tag })
+      enter(endpoint, transition.next)
+      for (const effect of transition.effects) perform(transaction, endpoint, effect)
+      return transition
+    }
+
+    /** Sends an event to each of these endpoints, in one commit. */
+    const applyToEach = (endpoints: Iterable<Registered>, event: EndpointEvent) => {
+      const transaction = new Transaction()
+      for (const endpoint of [...endpoints]) unsafeApply(transaction, endpoint, event)
+      store.unsafeCommit(transaction)
+    }
+
+    const sweeper = yield* makeSweeper((at) => {
+      const due: Array<Registered> = []
+      let next = Number.POSITIVE_INFINITY
+      for (const endpoint of byKey.values()) {
+        if (endpoint.state._tag !== "Reconnecting") continue
+        if (endpoint.state.deadline <= at) due.push(endpoint)
+        else next = Math.min(next, endpoint.state.deadline)
+      }
+      applyToEach(due, EndpointEvent.GraceExpired())
+      return Number.isFinite(next) ? next : undefined
+    })
+
+    yield* Effect.sync(() => {
+      const gone = Array.from(byKey.values()).filter(
+        ({ pluginPid, processStart }) => processStart !== undefined && !liveness.unsafeIsAlive(pluginPid, processStart)
+      )
+      applyToEach(gone, EndpointEvent.PluginExited())
+    }).pipe(Effect.schedule(Schedule.spaced(livenessIntervalMs)), Effect.interruptible, Effect.forkScoped)
+
+    const isAlive = (pluginPid: number) => {
+      const endpoint = Array.from(byKey.values()).find((one) => one.pluginPid === pluginPid)
+      return endpoint?.processStart === undefined || liveness.unsafeIsAlive(pluginPid, endpoint.processStart)
+    }
+
+    return {
+      unsafeAdd: (transaction, { capabilities, session, ...given }, channel) => {
+        const survivesExit = capabilities.has(channelCapabilities.resume)
+        const { effects, next } = begin(channel?.id, rules(survivesExit))
+        const endpoint: Registered = {
+          ...given,
+          key: EndpointKey(++lastKey),
+          agent: session.agentId ?? accountId,
+          session,
+          demandsToken: capabilities.has(channelCapabilities.ownerToken),
+          survivesExit,
+          state: next,
+          stateSince: now(),
+          registeredAt: now()
+        }
+        byKey.set(endpoint.key, endpoint)
+        directory.unsafePut(endpoint)
+        save(transaction, endpoint)
+        mailboxes.unsafeOpen(endpoint.key, endpoint.id)
+        enter(endpoint, next)
+        for (const effect of effects) perform(transaction, endpoint, effect)
+        log.unsafeLog("info", "endpoint_registered", {
+          endpoint_id: endpoint.id,
+          kind: session.kind,
+          plugin_pid: endpoint.pluginPid
+        })
+        return endpoint
+      },
+
+      unsafeHandOver: (transaction, { key }, pluginPid, processStart) => {
+        const endpoint = byKey.get(key)!
+        endpoint.pluginPid = pluginPid
+        endpoint.processStart = processStart
+        save(transaction, endpoint)
+      },
+
+      unsafeSetTaskHint: (transaction, { key }, taskHint) => {
+        const endpoint = byKey.get(key)!
+        endpoint.session = { ...endpoint.session, taskHint }
+        save(transaction, endpoint)
+      },
+
+      unsafeApply,
+
+      unsafeChannelReplaced: (transaction, from, to) => {
+        const event = EndpointEvent.ChannelReplaced({ from: from.id, to: to.id })
+        for (const endpoint of [...(byChannel.get(from.id) ?? [])]) unsafeApply(transaction, endpoint, event)
+        byChannel.delete(from.id)
+      },
+
+      unsafeChannelClosed: (transaction, channel) => {
+        const event = EndpointEvent.ChannelClosed({ channel: channel.id, pluginAlive: isAlive(channel.pluginPid) })
+        for (const endpoint of [...(byChannel.get(channel.id) ?? [])]) unsafeApply(transaction, endpoint, event)
+        byChannel.delete(channel.id)
+      },
+
+      unregister: (id) =>
+        Effect.suspend(() => {
+          const endpoint = directory.unsafeGet(id)
+          if (endpoint === undefined) return Effect.void
+          const transaction = new Transaction()
+          unsafeApply(transaction, endpoint, EndpointEvent.Unregistered())
+          return store.commit(transaction)
+        })
+    }
+  })
+)

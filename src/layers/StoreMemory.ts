@@ -1,0 +1,44 @@
+/** Records in memory: for tests, and for a broker that may forget. Keeps what the durable store keeps, until the process ends. */
+import { Effect, Layer, Option, Order, RedBlackTree } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { EventLog } from "../services/EventLog.js"
+import { type Key, type KeyRange, type Op, Store, type Table } from "../services/Store.js"
+import { groupCommit, type StoreDriver } from "./internal/groupCommit.js"
+
+const makeDriver = (): StoreDriver => {
+  const tables = new Map<string, RedBlackTree.RedBlackTree<Key, unknown>>()
+  const empty = RedBlackTree.empty<Key, unknown>(Order.string)
+
+  const apply = (op: Op) => {
+    const before = RedBlackTree.removeFirst(tables.get(op.table.name) ?? empty, op.key)
+    tables.set(op.table.name, op._tag === "Put" ? RedBlackTree.insert(before, op.key, op.value) : before)
+  }
+
+  return {
+    write: async (ops) => {
+      for (const op of ops) apply(op)
+    },
+    get: <A>(table: Table<A>, key: Key) =>
+      Option.getOrUndefined(RedBlackTree.findFirst(tables.get(table.name) ?? empty, key)) as A | undefined,
+    range: <A>(table: Table<A>, { after, from, limit, until }: KeyRange) => {
+      const tree = tables.get(table.name) ?? empty
+      const found: Array<readonly [Key, A]> = []
+      const records =
+        after !== undefined ? RedBlackTree.greaterThan(tree, after) : RedBlackTree.greaterThanEqual(tree, from ?? "")
+      for (const [key, value] of records) {
+        if (key >= until || found.length === limit) break
+        found.push([key, value as A])
+      }
+      return found
+    }
+  }
+}
+
+export const layer: Layer.Layer<Store, never, BrokerConfig | EventLog> = Layer.scoped(
+  Store,
+  Effect.gen(function* () {
+    const config = yield* BrokerConfig
+    const log = yield* EventLog
+    return yield* groupCommit(makeDriver(), log, { base: 100, cap: config.backoffMaxMs })
+  })
+)

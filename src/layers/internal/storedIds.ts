@@ -1,0 +1,70 @@
+import { createHash } from "node:crypto"
+import type { Scope } from "effect"
+import { Effect, Schedule, Schema } from "effect"
+import { BrokerConfig } from "../../services/BrokerConfig.js"
+import { EventLog } from "../../services/EventLog.js"
+import { EndpointKey } from "../../services/model/Ids.js"
+import { join, ordered } from "../../services/model/StoreKey.js"
+import { Store, Transaction, table } from "../../services/Store.js"
+import { RecentIds } from "./RecentIds.js"
+
+const Record = Schema.Struct({ endpoint: Schema.Number, id: Schema.String, at: Schema.Number })
+
+/** Ids from outside may be any text; keys may not. */
+const keyOf = (endpoint: EndpointKey, id: string) =>
+  join(
+    ordered(endpoint),
+    /^[A-Za-z0-9_.:-]{1,128}$/.test(id) ? id : `~${createHash("sha256").update(id).digest("hex")}`
+  )
+
+export interface StoredIds {
+  readonly ids: RecentIds
+  readonly unsafeAdd: (transaction: Transaction, endpoint: EndpointKey, id: string) => void
+  readonly unsafeRemove: (transaction: Transaction, endpoint: EndpointKey, id: string) => void
+  readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
+}
+
+/** `RecentIds` with the limits of the settings, in the store under `name`, swept regularly. */
+export const makeStoredIds = (
+  name: string,
+  sweepEvent: string
+): Effect.Effect<StoredIds, never, Store | BrokerConfig | EventLog | Scope.Scope> =>
+  Effect.gen(function* () {
+    const { correlationMs, correlationSweepMs, correlations } = yield* BrokerConfig
+    const store = yield* Store
+    const log = yield* EventLog
+    const clock = yield* Effect.clock
+    const records = table<typeof Record.Type>(name, 1)
+    let transaction = new Transaction()
+    const within = (given: Transaction, change: () => void) => {
+      transaction = given
+      change()
+    }
+
+    const ids = new RecentIds({ count: correlations, ageMs: correlationMs }, (endpoint, id) =>
+      transaction.delete(records, keyOf(endpoint, id))
+    )
+    const stored = store.unsafeRange(records, { from: "", until: "~" }).map(([, record]) => record)
+    for (const { at, endpoint, id } of stored.sort((a, b) => a.at - b.at)) ids.add(EndpointKey(endpoint), id, at)
+
+    yield* Effect.sync(() => {
+      const swept = new Transaction()
+      within(swept, () => {
+        const count = ids.sweep(clock.unsafeCurrentTimeMillis())
+        if (count > 0) log.unsafeLog("info", sweepEvent, { count })
+      })
+      store.unsafeCommit(swept)
+    }).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), Effect.interruptible, Effect.forkScoped)
+
+    return {
+      ids,
+      unsafeAdd: (given, endpoint, id) =>
+        within(given, () => {
+          const at = clock.unsafeCurrentTimeMillis()
+          ids.add(endpoint, id, at)
+          given.put(records, keyOf(endpoint, id), { endpoint, id, at })
+        }),
+      unsafeRemove: (given, endpoint, id) => within(given, () => ids.remove(endpoint, id)),
+      unsafeForget: (given, endpoint) => within(given, () => ids.forget(endpoint))
+    }
+  })

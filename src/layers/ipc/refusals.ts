@@ -1,0 +1,114 @@
+/** How refusals leave the server, from its door and from its routes. */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import type { HttpApiError, HttpApp } from "@effect/platform"
+import { HttpBody, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { Cause, Effect } from "effect"
+import type { EventLog } from "../../services/EventLog.js"
+import { refusedAs } from "../../services/ipc/Fields.js"
+import * as Errors from "../../services/model/Errors.js"
+import { drain } from "./body.js"
+
+export interface AnyRefusal {
+  readonly _tag: string
+  readonly message: string
+}
+
+const contentType = "application/json; charset=utf-8"
+/** What a refused client may still send before it is cut off. */
+const drainBytes = 16 * 1024 * 1024
+
+export const statusOf = (refusal: AnyRefusal): number => (refusal.constructor as unknown as { status: number }).status
+
+const isRefusal = (error: unknown): error is AnyRefusal =>
+  typeof error === "object" && error !== null && typeof statusOf(error as AnyRefusal) === "number"
+
+/** Answers at the door. */
+export const refuse = (request: IncomingMessage, response: ServerResponse, refusal: AnyRefusal): void => {
+  const body = Buffer.from(JSON.stringify(Errors.bodyOf(refusal)))
+  response.writeHead(statusOf(refusal), { "content-type": contentType, "content-length": body.length })
+  response.end(body)
+  if (!request.readableEnded) drain(request, drainBytes)
+}
+
+/** Answers an upgrade with a plain response and ends the connection. */
+export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal): void =>
+  endWith(socket, statusOf(refusal), Errors.bodyOf(refusal))
+
+/** Writes a whole response to a bare socket. */
+export const endWith = (socket: Duplex, status: number, json: unknown): void => {
+  const body = JSON.stringify(json)
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: ${contentType}\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+  )
+}
+
+const respond = (refusal: AnyRefusal) =>
+  HttpServerResponse.unsafeJson(Errors.bodyOf(refusal), { status: statusOf(refusal) })
+
+/** Turns everything that is not an answer into one: refusals, unknown paths, bodies of the wrong shape, faults. */
+export const answerRefusals =
+  (log: EventLog["Type"]) =>
+  (app: HttpApp.Default<unknown>): HttpApp.Default =>
+    app.pipe(
+      Effect.catchAllCause((cause) =>
+        Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
+          if (Cause.isInterruptedOnly(cause)) return HttpServerResponse.empty({ status: 499 })
+          const error = Cause.squash(cause)
+          if (isRefusal(error)) return respond(error)
+          switch ((error as AnyRefusal | undefined)?._tag) {
+            case "HttpApiDecodeError":
+              return respond(decodeRefusal(error as HttpApiError.HttpApiDecodeError))
+            case "RouteNotFound":
+              return respond(
+                new Errors.NotFound({
+                  message: `There is no ${request.method} ${request.url.split("?", 1)[0]} here.`,
+                  path: request.url
+                })
+              )
+          }
+          log.unsafeLog("error", "ipc_route_error", { path: request.url, cause: Cause.pretty(cause) })
+          return respond(new Errors.InternalError({ message: "The broker made a mistake; its log says more." }))
+        })
+      ),
+      Effect.map(withCharset)
+    )
+
+/** The platform says `application/json`; the wire of this surface has always named the charset. */
+const withCharset = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse =>
+  response.body._tag === "Uint8Array"
+    ? HttpServerResponse.setBody(response, HttpBody.uint8Array(response.body.body, contentType))
+    : response
+
+const byCode: { readonly [code: string]: new (props: { readonly message: string }) => AnyRefusal } = {
+  plugin_pid_invalid: Errors.PluginPidInvalid,
+  task_hint_invalid: Errors.TaskHintInvalid,
+  dispatch_body_invalid: Errors.DispatchBodyInvalid
+}
+
+/** Names the field and what it must be. The value is not repeated: it may be a message or a token. */
+const decodeRefusal = ({ issues }: HttpApiError.HttpApiDecodeError): AnyRefusal => {
+  const issue = issues[0]
+  const path = issue?.path.map(String) ?? []
+  const field = path.join(".")
+  const expected = /^Expected (.*), actual /s.exec(issue?.message ?? "")?.[1]
+  const subject = field === "" ? "The body" : `"${field}"`
+  const message =
+    issue?._tag === "Missing"
+      ? `${subject} is missing.`
+      : `${subject} must be ${expected === undefined || expected.length > 80 ? "of another form; see /openapi.json" : wordsFor(expected)}.`
+  const Refusal = byCode[refusedAs[path[0] ?? ""] ?? ""] ?? Errors.BadRequest
+  return new Refusal({ message })
+}
+
+const wordsFor = (expected: string): string =>
+  ({
+    string: "a string",
+    number: "a number",
+    boolean: "true or false",
+    NonEmptyString: "a string that is not empty",
+    "a non empty string": "a string that is not empty",
+    PluginPid: "a whole number above 0",
+    PluginPidHeader: "a whole number above 0"
+  })[expected] ?? expected
