@@ -1,0 +1,77 @@
+/**
+ * The whole broker, once: which parts there are and what each is made of. Read it from the bottom up; a part may use those
+ * below it.
+ */
+import { Layer } from "effect"
+import * as BrokerStatusDefault from "../layers/BrokerStatusDefault.js"
+import * as ChannelsMemory from "../layers/ChannelsMemory.js"
+import * as CorrelationIndexStore from "../layers/CorrelationIndexStore.js"
+import * as DeadLettersStore from "../layers/DeadLettersStore.js"
+import * as DirectoryMemory from "../layers/DirectoryMemory.js"
+import * as DispatchDefault from "../layers/DispatchDefault.js"
+import * as EmittersOutbox from "../layers/EmittersOutbox.js"
+import * as InboxStore from "../layers/InboxStore.js"
+import * as IpcServerHttp from "../layers/IpcServerHttp.js"
+import * as IpcTokensMinted from "../layers/IpcTokensMinted.js"
+import * as LedgerMemory from "../layers/LedgerMemory.js"
+import * as MailboxesStore from "../layers/MailboxesStore.js"
+import * as OutboxStore from "../layers/OutboxStore.js"
+import * as PresenceConnector from "../layers/PresenceConnector.js"
+import * as RegistrationDefault from "../layers/RegistrationDefault.js"
+import * as RegistryStore from "../layers/RegistryStore.js"
+import * as ReplyCorrelationsStore from "../layers/ReplyCorrelationsStore.js"
+import * as RetryQueueOutbox from "../layers/RetryQueueOutbox.js"
+import * as RouterDefault from "../layers/RouterDefault.js"
+import * as SenderDefault from "../layers/SenderDefault.js"
+import * as ShutdownDefault from "../layers/ShutdownDefault.js"
+import type { BrokerConfig } from "../services/BrokerConfig.js"
+import type { Connector } from "../services/Connector.js"
+import type { CorrelationIndex } from "../services/CorrelationIndex.js"
+import type { Credentials } from "../services/Credentials.js"
+import type { Directory } from "../services/Directory.js"
+import type { EventLog } from "../services/EventLog.js"
+import type { Liveness } from "../services/Liveness.js"
+import type { PlatformApi } from "../services/PlatformApi.js"
+import type { Store } from "../services/Store.js"
+
+/** What every part may use. */
+export type Ground = BrokerConfig | Credentials | EventLog | Liveness
+
+/** The parts with variants. */
+export interface Variants<E> {
+  readonly store: Layer.Layer<Store, E, Ground>
+  readonly platform: Layer.Layer<PlatformApi, E, Ground>
+  /** It may ask who is registered here, and who sent what. */
+  readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex>
+}
+
+/** A broker of these variants, all its services at hand. */
+export const brokerWith = <E>(variants: Variants<E>) =>
+  IpcServerHttp.layer.pipe(
+    Layer.provideMerge(BrokerStatusDefault.layer),
+    Layer.provideMerge(
+      Layer.mergeAll(
+        RouterDefault.layer,
+        SenderDefault.layer,
+        DispatchDefault.layer,
+        RegistrationDefault.layer,
+        PresenceConnector.layer
+      )
+    ),
+    Layer.provideMerge(RegistryStore.layer),
+    Layer.provideMerge(MailboxesStore.layer),
+    Layer.provideMerge(Layer.mergeAll(variants.connector, InboxStore.layer, DeadLettersStore.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(
+        RetryQueueOutbox.layer,
+        EmittersOutbox.layer,
+        CorrelationIndexStore.layer,
+        ReplyCorrelationsStore.layer,
+        ChannelsMemory.layer,
+        DirectoryMemory.layer
+      )
+    ),
+    Layer.provideMerge(OutboxStore.layer),
+    Layer.provideMerge(Layer.mergeAll(variants.store, variants.platform)),
+    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, ShutdownDefault.layer, IpcTokensMinted.layer))
+  )

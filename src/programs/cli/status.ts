@@ -1,0 +1,45 @@
+/** `runtime-broker status`: what the running broker holds. */
+import { Command, Options } from "@effect/cli"
+import { Console, Effect } from "effect"
+import { BrokerClient } from "../../services/BrokerClient.js"
+import type { Status } from "../../services/ipc/OperatorGroup.js"
+import { clientOf, whichBroker } from "./where.js"
+
+const json = Options.boolean("json").pipe(Options.withDescription("Print everything as one JSON object"))
+
+export const status = Command.make("status", { ...whichBroker, json }, (options) =>
+  Effect.gen(function* () {
+    const client = yield* BrokerClient
+    const current = yield* client.status
+    yield* Console.log(options.json ? JSON.stringify(current) : describe(current, Date.now()))
+  }).pipe(Effect.provide(clientOf(options)))
+).pipe(Command.withDescription("Shows what the running broker holds. Ends with 1 when none is running."))
+
+const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`
+
+const ago = (iso: string, now: number) => {
+  const seconds = Math.max(0, Math.round((now - Date.parse(iso)) / 1000))
+  if (seconds < 120) return `${seconds} s`
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`
+}
+
+/** The status in words, one fact a line. */
+export const describe = (status: Status, now: number): string => {
+  const { books, channels, connector, endpoints, inbox, mailboxes, platform } = status
+  const lines = [
+    `${status.version}, process ${status.pid}, account "${status.account}", up for ${ago(status.started_at, now)}`,
+    `network    ${connector.name}, link ${connector.state}${connector.reason ? ` (${connector.reason})` : ""}; presence ${status.presence}`,
+    `plugins    ${plural(channels.open, "channel")}, ${plural(endpoints.length, "endpoint")}`,
+    ...endpoints.map(
+      (endpoint) =>
+        `  ${endpoint.state.padEnd(12)} ${endpoint.endpoint_id}  ${endpoint.label}  (process ${endpoint.plugin_pid}, for ${ago(endpoint.state_since, now)})` +
+        (endpoint.undelivered > 0 ? `, ${plural(endpoint.undelivered, "message")} undelivered` : "")
+    ),
+    `mailboxes  ${plural(mailboxes.messages, "message")}, ${mailboxes.bytes} bytes`,
+    `inbox      ${plural(inbox.messages, "undispatched message")} of ${inbox.limit_messages}`,
+    `platform   ${platform.name}, ${plural(platform.waiting, "report")} waiting`,
+    `messages   ${books.accepted} accepted = ${books.delivered} delivered + ${books.held} held + ${books.inbox} in the inbox + ${books.expired} expired + ${books.dead} dead`,
+    ...status.warnings.map((warning) => `warning    ${warning}`)
+  ]
+  return lines.join("\n")
+}

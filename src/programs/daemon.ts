@@ -1,0 +1,94 @@
+/** Runs a broker from its settings to its end. */
+import { Cause, Data, Effect, Exit, Layer } from "effect"
+import * as BrokerConfigSources from "../layers/BrokerConfigSources.js"
+import * as DiscoveryFile from "../layers/DiscoveryFile.js"
+import * as EventLogFile from "../layers/EventLogFile.js"
+import * as InstanceLockFile from "../layers/InstanceLockFile.js"
+import * as LivenessProcess from "../layers/LivenessProcess.js"
+import * as PathsUserData from "../layers/PathsUserData.js"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { Discovery } from "../services/Discovery.js"
+import { EventLog } from "../services/EventLog.js"
+import type { AlreadyRunning } from "../services/InstanceLock.js"
+import { IpcServer } from "../services/IpcServer.js"
+import { IpcTokens } from "../services/ipc/Auth.js"
+import { serverVersion } from "../services/ipc/Capabilities.js"
+import { version } from "../services/model/Version.js"
+import { Paths } from "../services/Paths.js"
+import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
+import { brokerWith } from "./Graph.js"
+import { leave } from "./leave.js"
+import { credentialsFor, variantsFor } from "./variants.js"
+
+/** The broker did not start. The message is for people: what is wrong and what to do. */
+export class StartError extends Data.TaggedError("StartError")<{ readonly message: string }> {}
+
+/** What a running broker tells of itself once it can be used. */
+export interface Ready {
+  readonly version: string
+  readonly account: string
+  readonly connector: string
+  readonly url: string
+  readonly pid: number
+  readonly discoveryFile: string
+  readonly logFile: string
+}
+
+export interface DaemonOptions {
+  readonly environment: { readonly [name: string]: string | undefined }
+  /** Settings from the command line. */
+  readonly flags: { readonly [name: string]: string }
+  readonly onReady: (ready: Ready) => Effect.Effect<void>
+  /** The broker begins to leave, which takes no longer than `withinMs`. */
+  readonly onLeaving: (reason: ShutdownReason, withinMs: number) => Effect.Effect<void>
+}
+
+/** Done when the broker has left. Interruption is a request to leave. */
+export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError | AlreadyRunning> =>
+  Effect.gen(function* () {
+    const base = PathsUserData.baseDirectory(options.environment)
+    const settings = yield* BrokerConfigSources.read(BrokerConfigSources.sourcesFor(base, options))
+    const credentials = yield* credentialsFor(settings)
+
+    const ground = EventLogFile.effectLogger.pipe(
+      Layer.provideMerge(EventLogFile.layer),
+      Layer.provideMerge(PathsUserData.layer(base)),
+      Layer.provideMerge(Layer.mergeAll(credentials, LivenessProcess.layer, Layer.succeed(BrokerConfig, settings)))
+    )
+    const broker = brokerWith(variantsFor(settings)).pipe(
+      Layer.provideMerge(DiscoveryFile.layer),
+      // Before anything is opened, and until everything is closed.
+      Layer.provideMerge(InstanceLockFile.layer),
+      Layer.provideMerge(ground)
+    )
+
+    const life = Effect.gen(function* () {
+      const { url } = yield* IpcServer
+      const tokens = yield* IpcTokens
+      const paths = yield* Paths
+      const log = yield* EventLog
+      yield* (yield* Discovery).publish({ url, bearerToken: tokens.plugin, operatorToken: tokens.operator })
+      log.unsafeLog("info", "broker_ready", { url, version: serverVersion(version), connector: settings.connector })
+      yield* options.onReady({
+        version: serverVersion(version),
+        account: settings.accountId,
+        connector: settings.connector,
+        url,
+        pid: process.pid,
+        discoveryFile: paths.discoveryFile,
+        logFile: paths.logFile
+      })
+      return yield* (yield* Shutdown).requested
+    }).pipe(
+      Effect.onExit((exit) => {
+        const reason = Exit.match(exit, {
+          onSuccess: (requested) => requested,
+          onFailure: (cause): ShutdownReason => (Cause.isInterruptedOnly(cause) ? "signal" : "failure")
+        })
+        return options.onLeaving(reason, settings.leaveMs).pipe(Effect.zipRight(leave(reason)))
+      })
+    )
+    yield* Effect.provide(life, broker)
+  }).pipe(
+    Effect.mapError((error) => (error._tag === "AlreadyRunning" ? error : new StartError({ message: error.message })))
+  )

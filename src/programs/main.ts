@@ -1,0 +1,59 @@
+/** What the daemon's two entry points share: running to an exit code, and speaking to whoever started it. */
+import { NodeRuntime } from "@effect/platform-node"
+import { Effect } from "effect"
+import { daemon } from "./daemon.js"
+
+/** 0: stopped, already running, or superseded. 1: could not start or run. 2: wrong usage. */
+export type ExitCode = 0 | 1 | 2
+
+/** Runs to the exit code. The first signal interrupts; a second one ends the process at once. */
+export const runToExit = (program: Effect.Effect<ExitCode>): void =>
+  NodeRuntime.runMain(
+    program.pipe(
+      Effect.catchAllDefect((defect) => Effect.as(complain(`A fault of the broker: ${String(defect)}`), 1 as const)),
+      Effect.flatMap((code) => Effect.sync(() => process.exit(code)))
+    ),
+    { disableErrorReporting: true, disablePrettyLogger: true }
+  )
+
+const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
+const complain = (line: string) => Effect.sync(() => process.stderr.write(`${line}\n`))
+
+/** For people on a terminal, for programs a JSON object per line. */
+const tell = (event: string, fields: object, sentences: ReadonlyArray<string>) =>
+  process.stdout.isTTY
+    ? Effect.forEach(sentences, print, { discard: true })
+    : print(JSON.stringify({ event, ts: new Date().toISOString(), ...fields }))
+
+/** Runs the broker in the foreground. */
+export const runDaemon = (
+  flags: { readonly [name: string]: string },
+  hints: ReadonlyArray<string>
+): Effect.Effect<ExitCode> =>
+  daemon({
+    environment: process.env,
+    flags,
+    onReady: (ready) =>
+      tell("broker_ready", ready, [
+        `${ready.version} is running for account "${ready.account}" on the ${ready.connector} network.`,
+        "",
+        `  listens on   ${ready.url}`,
+        `  discovery    ${ready.discoveryFile}`,
+        `  log          ${ready.logFile}`,
+        `  process      ${ready.pid}`,
+        "",
+        ...hints
+      ]),
+    onLeaving: (reason, withinMs) =>
+      Effect.zipRight(
+        // Should a step hang, the process ends all the same.
+        Effect.sync(() => setTimeout(() => process.exit(0), withinMs).unref()),
+        tell("broker_leaving", { reason }, ["Leaving."])
+      )
+  }).pipe(
+    Effect.as<ExitCode>(0),
+    Effect.catchTags({
+      AlreadyRunning: (error) => Effect.as(complain(error.message), 0 as const),
+      StartError: (error) => Effect.as(complain(error.message), 1 as const)
+    })
+  )
