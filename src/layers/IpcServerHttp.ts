@@ -85,7 +85,7 @@ export const layer = Layer.scoped(
     const routes = yield* NodeHttpServer.makeHandler(
       Effect.updateService(app, HttpServerRequest.HttpServerRequest, withBody)
     )
-    const stream = yield* makeStream(() => rules)
+    const stream = yield* makeStream(rules)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       const admission = admit(request, rules)

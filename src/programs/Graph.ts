@@ -45,10 +45,9 @@ export interface Variants<E> {
   readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex>
 }
 
-/** A broker of these variants, all its services at hand. */
-export const brokerWith = <E>(variants: Variants<E>) =>
-  IpcServerHttp.layer.pipe(
-    Layer.provideMerge(BrokerStatusDefault.layer),
+/** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
+export const coreWith = <E>(variants: Variants<E>) =>
+  BrokerStatusDefault.layer.pipe(
     Layer.provideMerge(
       Layer.mergeAll(
         RouterDefault.layer,
@@ -73,5 +72,9 @@ export const brokerWith = <E>(variants: Variants<E>) =>
     ),
     Layer.provideMerge(OutboxStore.layer),
     Layer.provideMerge(Layer.mergeAll(variants.store, variants.platform)),
-    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, ShutdownDefault.layer, IpcTokensMinted.layer))
+    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, ShutdownDefault.layer))
   )
+
+/** A broker of these variants, all its services at hand. */
+export const brokerWith = <E>(variants: Variants<E>) =>
+  IpcServerHttp.layer.pipe(Layer.provideMerge(coreWith(variants)), Layer.provideMerge(IpcTokensMinted.layer))
