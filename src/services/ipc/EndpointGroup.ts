@@ -1,5 +1,5 @@
 /** Sessions as endpoints: register, come back, stay, say what they do, leave. */
-import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema } from "@effect/platform"
+import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import * as Errors from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
@@ -54,10 +54,13 @@ const id = HttpApiSchema.param("id", Schema.String)
 export class EndpointGroup extends HttpApiGroup.make("endpoints")
   .add(
     HttpApiEndpoint.post("register", "/v1/endpoint/register")
+      .annotate(
+        OpenApi.Description,
+        'Registers a session of a process that has an open stream, or gives it back the endpoint it left, with its mail: the earliest of the same process and session that is waiting, or the one named by "resume". Two registrations of a session in use give two endpoints.'
+      )
       .setHeaders(CallerHeaders)
       .setPayload(RegisterRequest)
       .addSuccess(RegisterResponse)
-      .addError(onWire(Errors.BadRequest))
       .addError(onWire(Errors.PluginPidInvalid))
       .addError(onWire(Errors.IpcChannelMissing))
       .addError(onWire(Errors.InvalidRuntimeSessionId))
@@ -72,6 +75,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
   )
   .add(
     HttpApiEndpoint.post("heartbeat")`/v1/endpoint/${id}/heartbeat`
+      .annotate(OpenApi.Description, "Passes a heartbeat on to the platform. Not needed: the broker sends its own.")
       .setHeaders(CallerHeaders)
       .addSuccess(Ok)
       .addError(onWire(Errors.EndpointUnknown))
@@ -82,6 +86,10 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
   )
   .add(
     HttpApiEndpoint.post("reattach")`/v1/endpoint/${id}/reattach`
+      .annotate(
+        OpenApi.Description,
+        "Binds an endpoint that waits for its plugin to the process's current stream; its mail follows, oldest first."
+      )
       .setHeaders(CallerHeaders)
       .setPayload(ReattachRequest)
       .addSuccess(ReattachResponse)
@@ -96,6 +104,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
   )
   .add(
     HttpApiEndpoint.post("taskHint")`/v1/endpoint/${id}/task-hint`
+      .annotate(OpenApi.Description, "Says what the session is doing. Cut to 200 characters.")
       .setHeaders(CallerHeaders)
       .setPayload(TaskHintRequest)
       .addSuccess(Ok)
@@ -108,6 +117,10 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
   )
   .add(
     HttpApiEndpoint.del("unregister")`/v1/endpoint/${id}`
+      .annotate(
+        OpenApi.Description,
+        "Ends the endpoint. Mail it did not take becomes undispatched. An unknown id is fine."
+      )
       .setHeaders(CallerHeaders)
       .addSuccess(Ok)
       .addError(onWire(Errors.EndpointPidMismatch))

@@ -1,7 +1,7 @@
 /** Is a broker there, which one, and is it ours? */
-import { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
-import { BadRequest, onWire, ProtocolVersionMismatch } from "../model/Errors.js"
+import { onWire, ProtocolVersionMismatch } from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
 import { absentable, NonEmpty, optional } from "./Fields.js"
 
@@ -44,19 +44,34 @@ export const Proof = Schema.Struct({
 })
 
 export class HealthGroup extends HttpApiGroup.make("health")
-  .add(HttpApiEndpoint.get("health", "/health").addSuccess(Health))
-  .add(HttpApiEndpoint.get("openapi", "/openapi.json").addSuccess(Schema.Unknown).middleware(Authorized))
+  .add(
+    HttpApiEndpoint.get("health", "/health")
+      .addSuccess(Health)
+      .annotate(OpenApi.Description, "Says that a broker is there. Without a token that is all it says.")
+  )
+  .add(
+    HttpApiEndpoint.get("openapi", "/openapi.json")
+      .addSuccess(Schema.Unknown)
+      .middleware(Authorized)
+      .annotate(OpenApi.Description, "This document.")
+  )
   .add(
     HttpApiEndpoint.get("proof", "/v1/proof")
+      .annotate(
+        OpenApi.Description,
+        "Proves that the broker knows the plugin token, so that a client can be sure of it before it sends its own. Takes no token."
+      )
       .setUrlParams(Schema.Struct({ nonce: Nonce }))
       .addSuccess(Proof)
-      .addError(onWire(BadRequest))
   )
   .add(
     HttpApiEndpoint.post("initialize", "/v1/initialize")
+      .annotate(
+        OpenApi.Description,
+        "The handshake: versions, capabilities, presence. Has no effect, and may be left out."
+      )
       .setPayload(InitializeRequest)
       .addSuccess(Initialized)
-      .addError(onWire(BadRequest))
       .addError(onWire(ProtocolVersionMismatch))
       .middleware(Authorized)
   ) {}

@@ -6,12 +6,14 @@ import { EndpointGroup } from "./EndpointGroup.js"
 import { HealthGroup } from "./HealthGroup.js"
 import { MessageGroup } from "./MessageGroup.js"
 import { OperatorGroup } from "./OperatorGroup.js"
+import { withoutDecodeError } from "./openApi.js"
 
 export class IpcApi extends HttpApi.make("runtime-broker")
   .add(HealthGroup)
   .add(EndpointGroup)
   .add(MessageGroup)
   .add(OperatorGroup)
+  .addError(Errors.onWire(Errors.BadRequest))
   .addError(Errors.onWire(Errors.HostNotAllowed))
   .addError(Errors.onWire(Errors.OriginNotAllowed))
   .addError(Errors.onWire(Errors.BodyTooLarge))
@@ -23,4 +25,5 @@ export class IpcApi extends HttpApi.make("runtime-broker")
     "The loopback surface of a runtime broker. Every route but /health and /v1/proof takes `Authorization: Bearer <token>`: " +
       "the plugin token of discovery.json, or the operator token of operator.json. Refusals are " +
       '`{"error": code, "message": sentence}`.'
-  ) {}
+  )
+  .annotate(OpenApi.Transform, withoutDecodeError) {}

@@ -1,5 +1,5 @@
 /** Messages: sending, and the undispatched inbox. */
-import { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { UndispatchedReason } from "../Inbox.js"
 import * as Errors from "../model/Errors.js"
@@ -49,10 +49,13 @@ export const DispatchRequest = Schema.Struct({ undispatched_id: NonEmpty, target
 export class MessageGroup extends HttpApiGroup.make("messages")
   .add(
     HttpApiEndpoint.post("send", "/v1/send")
+      .annotate(
+        OpenApi.Description,
+        "Sends a message as an active endpoint. 200 only after the network took it. The broker stamps correlation_id, source_endpoint_id and require_live."
+      )
       .setHeaders(CallerHeaders)
       .setPayload(SendRequest)
       .addSuccess(SendResponse)
-      .addError(onWire(Errors.BadRequest))
       .addError(onWire(Errors.UnknownEndpoint))
       .addError(onWire(Errors.EndpointPidMismatch))
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
@@ -65,9 +68,17 @@ export class MessageGroup extends HttpApiGroup.make("messages")
       .addError(onWire(Errors.SendRefused))
       .addError(onWire(Errors.StoreUnavailable))
   )
-  .add(HttpApiEndpoint.get("undispatched", "/v1/undispatched").addSuccess(UndispatchedList))
+  .add(
+    HttpApiEndpoint.get("undispatched", "/v1/undispatched")
+      .addSuccess(UndispatchedList)
+      .annotate(OpenApi.Description, "The undispatched messages, in arrival order.")
+  )
   .add(
     HttpApiEndpoint.post("dispatch", "/v1/dispatch")
+      .annotate(
+        OpenApi.Description,
+        "Hands an undispatched message to an endpoint; one that is reconnecting gets it when it is back. When either is unknown, the message keeps its place."
+      )
       .setPayload(DispatchRequest)
       .addSuccess(Ok)
       .addError(onWire(Errors.DispatchBodyInvalid))

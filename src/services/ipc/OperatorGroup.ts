@@ -1,6 +1,7 @@
 /** What an operator sees and does. These routes take the operator token only. */
-import { HttpApiEndpoint, HttpApiGroup } from "@effect/platform"
+import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
+import { OperatorOnly, onWire } from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
 import { Ok, optional } from "./Fields.js"
 
@@ -74,7 +75,16 @@ export const Status = Schema.Struct({
 export type Status = typeof Status.Type
 
 export class OperatorGroup extends HttpApiGroup.make("operator")
-  .add(HttpApiEndpoint.get("status", "/v1/operator/status").addSuccess(Status))
-  /** Answers before the broker leaves. */
-  .add(HttpApiEndpoint.post("stop", "/v1/operator/stop").addSuccess(Ok))
+  .add(
+    HttpApiEndpoint.get("status", "/v1/operator/status")
+      .addSuccess(Status)
+      .addError(onWire(OperatorOnly))
+      .annotate(OpenApi.Description, "What the broker holds at this moment.")
+  )
+  .add(
+    HttpApiEndpoint.post("stop", "/v1/operator/stop")
+      .addSuccess(Ok)
+      .addError(onWire(OperatorOnly))
+      .annotate(OpenApi.Description, "Ends the broker. Answers before it leaves.")
+  )
   .middleware(Authorized) {}

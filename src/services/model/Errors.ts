@@ -17,6 +17,7 @@ export interface RefusalClass<
   new (props: Props<Fields>): E
   readonly code: Code
   readonly status: number
+  readonly description: string
   readonly fields: Fields
 }
 
@@ -24,20 +25,22 @@ export interface RefusalClass<
 const refusal = <const Code extends string, Fields extends Schema.Struct.Fields = {}>(
   code: Code,
   status: number,
+  description: string,
   fields: Fields = {} as Fields
-) => Object.assign(Data.TaggedError(code), { code, status, fields }) as unknown as RefusalClass<Code, Fields>
+) =>
+  Object.assign(Data.TaggedError(code), { code, status, description, fields }) as unknown as RefusalClass<Code, Fields>
 
 /** How the refusal travels: server, client and OpenAPI document take it from here. */
 export const onWire = <Code extends string, Fields extends Schema.Struct.Fields, E extends { readonly _tag: Code }>(
   Refusal: RefusalClass<Code, Fields, E>
 ): Schema.Schema<E, RefusalBody> => {
-  const { code, fields, status } = Refusal
+  const { code, description, fields, status } = Refusal
   const body = Schema.Struct({ error: Schema.Literal(code), message: Schema.String, ...fields })
   return Schema.transform(body as unknown as Schema.Schema<RefusalBody>, Schema.instanceOf(Refusal), {
     strict: true,
     decode: ({ error: _, ...props }) => new Refusal(props as unknown as Props<Fields>),
     encode: bodyOf
-  }).annotations({ identifier: code, ...HttpApiSchema.annotations({ status }) })
+  }).annotations({ identifier: code, description, ...HttpApiSchema.annotations({ status }) })
 }
 
 export interface RefusalBody {
@@ -58,84 +61,161 @@ export const bodyOf = (refused: { readonly _tag: string }): RefusalBody => {
 
 // -- the request itself ------------------------------------------------------------------------------------------------
 
-/** A field, the path or a header is not what the route takes; the message names it. */
-export class BadRequest extends refusal("bad_request", 400) {}
-/** No token, or not one of this broker. */
-export class Unauthorized extends refusal("unauthorized", 401) {}
-/** The `Host` header does not name this broker on loopback. */
-export class HostNotAllowed extends refusal("host_not_allowed", 403) {}
-/** A browser page of another origin. */
-export class OriginNotAllowed extends refusal("origin_not_allowed", 403) {}
-/** The route is for the operator token of `operator.json`. */
-export class OperatorOnly extends refusal("operator_only", 403) {}
-/** No such path, or not with this method. */
-export class NotFound extends refusal("not_found", 404, { path: Schema.String }) {}
-/** The body did not arrive in time. */
-export class RequestTimeout extends refusal("request_timeout", 408) {}
-/** The body is larger than the broker takes. */
-export class BodyTooLarge extends refusal("body_too_large", 413) {}
-/** The broker is leaving and takes no new work. */
-export class BrokerDraining extends refusal("broker_draining", 503, { retryable: Schema.Boolean }) {}
-/** No more plugin channels at the moment. */
-export class TooManyChannels extends refusal("too_many_channels", 503, { retryable: Schema.Boolean }) {}
-/** The broker cannot write to its store at the moment. */
-export class StoreUnavailable extends refusal("store_unavailable", 503, { retryable: Schema.Boolean }) {}
-/** A fault of the broker. Says nothing more on purpose; the log does. */
-export class InternalError extends refusal("internal_error", 500) {}
+export class BadRequest extends refusal(
+  "bad_request",
+  400,
+  "A field, the path or a header is not what the route takes; the message names it."
+) {}
+export class Unauthorized extends refusal("unauthorized", 401, "No token, or not one of this broker.") {}
+export class HostNotAllowed extends refusal(
+  "host_not_allowed",
+  403,
+  "The `Host` header does not name this broker on loopback."
+) {}
+export class OriginNotAllowed extends refusal("origin_not_allowed", 403, "A browser page of another origin.") {}
+export class OperatorOnly extends refusal(
+  "operator_only",
+  403,
+  "The route is for the operator token of `operator.json`."
+) {}
+export class NotFound extends refusal("not_found", 404, "No such path, or not with this method.", {
+  path: Schema.String
+}) {}
+export class RequestTimeout extends refusal("request_timeout", 408, "The body did not arrive in time.") {}
+export class BodyTooLarge extends refusal("body_too_large", 413, "The body is larger than the broker takes.") {}
+export class BrokerDraining extends refusal("broker_draining", 503, "The broker is leaving and takes no new work.", {
+  retryable: Schema.Boolean
+}) {}
+export class TooManyChannels extends refusal("too_many_channels", 503, "No more plugin channels at the moment.", {
+  retryable: Schema.Boolean
+}) {}
+export class StoreUnavailable extends refusal(
+  "store_unavailable",
+  503,
+  "The broker cannot write to its store at the moment.",
+  { retryable: Schema.Boolean }
+) {}
+export class InternalError extends refusal(
+  "internal_error",
+  500,
+  "A fault of the broker. Says nothing more on purpose; the log does."
+) {}
 
 // -- who asks ----------------------------------------------------------------------------------------------------------
 
-export class PluginPidInvalid extends refusal("plugin_pid_invalid", 400) {}
-/** Header and body name different processes. */
-export class PluginPidMismatch extends refusal("plugin_pid_mismatch", 403) {}
-/** The endpoint belongs to another process. */
-export class EndpointPidMismatch extends refusal("endpoint_pid_mismatch", 403) {}
-export class EndpointOwnerTokenMismatch extends refusal("endpoint_owner_token_mismatch", 403) {}
-/** `endpoint_pid_mismatch` as reattach calls it. */
-export class ReattachPidMismatch extends refusal("reattach_pid_mismatch", 403) {}
-/** `endpoint_pid_mismatch` as task-hint calls it. */
-export class OwnershipMismatch extends refusal("ownership_mismatch", 403) {}
-export class ProtocolVersionMismatch extends refusal("protocol_version_mismatch", 400) {}
+export class PluginPidInvalid extends refusal(
+  "plugin_pid_invalid",
+  400,
+  "The process id is missing or no whole number above 0."
+) {}
+export class PluginPidMismatch extends refusal(
+  "plugin_pid_mismatch",
+  403,
+  "Header and body name different processes."
+) {}
+export class EndpointPidMismatch extends refusal(
+  "endpoint_pid_mismatch",
+  403,
+  "The endpoint belongs to another process."
+) {}
+export class EndpointOwnerTokenMismatch extends refusal(
+  "endpoint_owner_token_mismatch",
+  403,
+  "The endpoint demands its owner token, and this is not it."
+) {}
+export class ReattachPidMismatch extends refusal(
+  "reattach_pid_mismatch",
+  403,
+  "`endpoint_pid_mismatch` as reattach calls it."
+) {}
+export class OwnershipMismatch extends refusal(
+  "ownership_mismatch",
+  403,
+  "`endpoint_pid_mismatch` as task-hint calls it."
+) {}
+export class ProtocolVersionMismatch extends refusal(
+  "protocol_version_mismatch",
+  400,
+  "Client and broker speak different major versions of the protocol."
+) {}
 
 // -- endpoints ---------------------------------------------------------------------------------------------------------
 
-/** No open channel of this process. */
-export class IpcChannelMissing extends refusal("ipc_channel_missing", 400) {}
-export class InvalidRequest extends refusal("invalid_request", 422) {}
-export class InvalidRuntimeSessionId extends refusal("invalid_runtime_session_id", 400) {}
-/** Never registered here, or gone. */
-export class EndpointUnknown extends refusal("endpoint_unknown", 404) {}
-/** The endpoint is in use. */
-export class EndpointNotReconnecting extends refusal("endpoint_not_reconnecting", 409) {}
-export class TaskHintInvalid extends refusal("task_hint_invalid", 400) {}
+export class IpcChannelMissing extends refusal("ipc_channel_missing", 400, "No open channel of this process.") {}
+export class InvalidRequest extends refusal("invalid_request", 422, "The workspace is not one.") {}
+export class InvalidRuntimeSessionId extends refusal(
+  "invalid_runtime_session_id",
+  400,
+  "The runtime session id is too long or begins with the reserved prefix."
+) {}
+export class EndpointUnknown extends refusal("endpoint_unknown", 404, "Never registered here, or gone.") {}
+export class EndpointNotReconnecting extends refusal("endpoint_not_reconnecting", 409, "The endpoint is in use.") {}
+export class TaskHintInvalid extends refusal("task_hint_invalid", 400, "The task hint is no string.") {}
 
 // -- messages ----------------------------------------------------------------------------------------------------------
 
-/** `endpoint_unknown` as the send route spells it. */
-export class UnknownEndpoint extends refusal("unknown_endpoint", 404) {}
-/** The endpoint's plugin is away. */
-export class EndpointNotActive extends refusal("endpoint_not_active", 409) {}
-export class CorrelationIdForbidden extends refusal("correlation_id_forbidden", 400) {}
-export class TargetEndpointIdForbidden extends refusal("target_endpoint_id_forbidden", 400) {}
-export class SourceEndpointIdMismatch extends refusal("source_endpoint_id_mismatch", 403) {}
-/** Surely not sent. */
-export class SendUnavailable extends refusal("connector_unavailable", 503, { retryable: Schema.Boolean }) {}
-/** Sent; whether it arrived is not known. */
-export class SendUnknown extends refusal("connector_send_outcome_unknown", 503, { retryable: Schema.Boolean }) {}
-/** The network refused it with `code`. */
-export class SendRefused extends refusal("connector_rejected", 502, { code: Schema.String }) {}
+export class UnknownEndpoint extends refusal(
+  "unknown_endpoint",
+  404,
+  "`endpoint_unknown` as the send route spells it."
+) {}
+export class EndpointNotActive extends refusal("endpoint_not_active", 409, "The endpoint's plugin is away.") {}
+export class CorrelationIdForbidden extends refusal(
+  "correlation_id_forbidden",
+  400,
+  "Only the broker sets `metadata.correlation_id`."
+) {}
+export class TargetEndpointIdForbidden extends refusal(
+  "target_endpoint_id_forbidden",
+  400,
+  "Plugins address agents; `metadata.target_endpoint_id` is not theirs to set."
+) {}
+export class SourceEndpointIdMismatch extends refusal(
+  "source_endpoint_id_mismatch",
+  403,
+  "`metadata.source_endpoint_id` names another endpoint than the sender."
+) {}
+export class SendUnavailable extends refusal("connector_unavailable", 503, "Surely not sent.", {
+  retryable: Schema.Boolean
+}) {}
+export class SendUnknown extends refusal(
+  "connector_send_outcome_unknown",
+  503,
+  "Sent; whether it arrived is not known.",
+  { retryable: Schema.Boolean }
+) {}
+export class SendRefused extends refusal("connector_rejected", 502, "The network refused it with `code`.", {
+  code: Schema.String
+}) {}
 
 // -- undispatched messages ---------------------------------------------------------------------------------------------
 
-export class DispatchBodyInvalid extends refusal("dispatch_body_invalid", 400) {}
-/** The message or the target is not there; the message names it. */
-export class DispatchFailed extends refusal("dispatch_failed", 400) {}
-/** Setting `pluginsMayDispatch` is false and the caller is no operator. */
-export class DispatchNotAllowed extends refusal("dispatch_not_allowed", 403) {}
+export class DispatchBodyInvalid extends refusal(
+  "dispatch_body_invalid",
+  400,
+  "A field of the request is missing or empty."
+) {}
+export class DispatchFailed extends refusal(
+  "dispatch_failed",
+  400,
+  "The message or the target is not there; the message names it."
+) {}
+export class DispatchNotAllowed extends refusal(
+  "dispatch_not_allowed",
+  403,
+  "Setting `pluginsMayDispatch` is false and the caller is no operator."
+) {}
 
 // -- the platform ------------------------------------------------------------------------------------------------------
 
-/** The platform refused the broker's own credentials. */
-export class PlatformUnauthorized extends refusal("platform_unauthorized", 502) {}
-/** The platform cannot be reached, or is failing. */
-export class PlatformUnavailable extends refusal("platform_unavailable", 503, { retryable: Schema.Boolean }) {}
+export class PlatformUnauthorized extends refusal(
+  "platform_unauthorized",
+  502,
+  "The platform refused the broker's own credentials."
+) {}
+export class PlatformUnavailable extends refusal(
+  "platform_unavailable",
+  503,
+  "The platform cannot be reached, or is failing.",
+  { retryable: Schema.Boolean }
+) {}
