@@ -16,6 +16,9 @@ export const runToExit = (program: Effect.Effect<ExitCode>): void =>
     { disableErrorReporting: true, disablePrettyLogger: true }
   )
 
+// Whoever read the output may be gone; the broker goes on without being heard.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined)
+
 const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
 const complain = (line: string) => Effect.sync(() => process.stderr.write(`${line}\n`))
 

@@ -1,0 +1,63 @@
+/** A store the test holds in its hands: writes can wait or fail, and its records outlive the services that wrote them. */
+import { Effect, Layer } from "effect"
+import { groupCommit, type StoreDriver } from "../../src/layers/internal/groupCommit.js"
+import { EventLog } from "../../src/services/EventLog.js"
+import { type Key, type KeyRange, type Op, Store, type Table, table } from "../../src/services/Store.js"
+
+export class FakeStore {
+  /** Why writes fail at the moment; `undefined` when they work. */
+  failure: string | undefined
+  private readonly tables = new Map<string, Map<Key, unknown>>()
+  private isHeld = false
+  private held: Array<() => void> = []
+
+  /** Writes wait from now on. */
+  hold(): void {
+    this.isHeld = true
+  }
+
+  /** Everything that waits is written, and what comes after it. */
+  release(): void {
+    this.isHeld = false
+    for (const write of this.held.splice(0)) write()
+  }
+
+  /** The durable records of a table, in key order. */
+  recordsOf<A>(name: string): ReadonlyArray<A> {
+    return this.driver.range(table<A>(name, 1), { from: "", until: "~" }).map(([, record]) => record)
+  }
+
+  private apply({ key, table: { name }, ...op }: Op) {
+    let records = this.tables.get(name)
+    if (records === undefined) {
+      records = new Map()
+      this.tables.set(name, records)
+    }
+    if (op._tag === "Put") records.set(key, JSON.parse(JSON.stringify(op.value)))
+    else records.delete(key)
+  }
+
+  private readonly driver: StoreDriver = {
+    write: (ops) =>
+      new Promise((resolve, reject) => {
+        const write = () => {
+          if (this.failure !== undefined) return reject(new Error(this.failure))
+          for (const op of ops) this.apply(op)
+          resolve()
+        }
+        if (this.isHeld) this.held.push(write)
+        else write()
+      }),
+    get: <A>({ name }: Table<A>, key: Key) => this.tables.get(name)?.get(key) as A | undefined,
+    range: <A>({ name }: Table<A>, { after, from = "", limit, until }: KeyRange) =>
+      [...(this.tables.get(name) ?? new Map<Key, A>())]
+        .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>
+  }
+
+  readonly layer = Layer.scoped(
+    Store,
+    Effect.flatMap(EventLog, (log) => groupCommit(this.driver, log, { base: 100, cap: 30_000 }))
+  )
+}

@@ -1,0 +1,62 @@
+/** The store under a `MailboxDriver`: a sorted array, and commits on their way into it. */
+import { strict as assert } from "node:assert"
+import { compareOrder, type Order } from "../../src/services/model/MailboxState.js"
+import type { Message } from "../../src/services/model/Message.js"
+
+export interface MailRecord {
+  readonly order: Order
+  readonly message: Message
+  readonly failures: number
+  readonly pushed: boolean
+}
+
+export class Commit {
+  readonly puts: Array<MailRecord> = []
+  readonly deletes: Array<Order> = []
+  readonly effects: Array<() => void> = []
+  isDurable = false
+}
+
+export class SortedMail {
+  readonly records: Array<MailRecord> = []
+  private readonly commits: Array<Commit> = []
+
+  get isWriting(): boolean {
+    return this.commits.length > 0
+  }
+
+  /** Takes the commit; one without records is complete at once. */
+  commit(commit: Commit): void {
+    if (commit.puts.length + commit.deletes.length > 0) this.commits.push(commit)
+    else for (const effect of commit.effects) effect()
+  }
+
+  /** The oldest commit that is not durable becomes so; nobody has been told yet. */
+  durable(): void {
+    const commit = this.commits.find(({ isDurable }) => !isDurable)
+    if (commit === undefined) return
+    commit.isDurable = true
+    for (const record of commit.puts) {
+      const at = this.records.findIndex(({ order }) => compareOrder(order, record.order) >= 0)
+      const isTaken = at >= 0 && compareOrder(this.records[at]!.order, record.order) === 0
+      assert.ok(!isTaken, `two messages have the place ${JSON.stringify(record.order)}`)
+      this.records.splice(at < 0 ? this.records.length : at, 0, record)
+    }
+    for (const order of commit.deletes) {
+      const at = this.records.findIndex((record) => compareOrder(record.order, order) === 0)
+      assert.ok(at >= 0, `nothing is stored at ${JSON.stringify(order)}`)
+      this.records.splice(at, 1)
+    }
+  }
+
+  /** The oldest commit is complete: those who wait for it are told. */
+  complete(): void {
+    if (this.commits[0]?.isDurable === false) this.durable()
+    for (const effect of this.commits.shift()?.effects ?? []) effect()
+  }
+
+  /** Records behind `after`, in order. */
+  behind(after: Order): ReadonlyArray<MailRecord> {
+    return this.records.filter(({ order }) => compareOrder(order, after) > 0)
+  }
+}

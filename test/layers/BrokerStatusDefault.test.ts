@@ -1,0 +1,192 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import type { Settings } from "../../src/services/BrokerConfig.js"
+import { BrokerStatus } from "../../src/services/BrokerStatus.js"
+import { Directory } from "../../src/services/Directory.js"
+import { Status } from "../../src/services/ipc/OperatorGroup.js"
+import { Ledger } from "../../src/services/Ledger.js"
+import { Registry } from "../../src/services/Registry.js"
+import { type CoreOptions, core } from "../kit/core.js"
+import { FakeNetwork } from "../kit/FakeNetwork.js"
+import { FakePlatform, refused, unauthorized } from "../kit/FakePlatform.js"
+import { FakeStore } from "../kit/FakeStore.js"
+import { commit, jitter, mail, pass, quiet, session, settled } from "../kit/steps.js"
+
+interface Options extends Omit<CoreOptions, "settings" | "variants"> {
+  readonly settings?: Partial<Settings>
+  readonly platform?: FakePlatform
+  readonly store?: FakeStore
+}
+const broker = ({ platform = new FakePlatform(), settings = {}, store = new FakeStore(), ...options }: Options = {}) =>
+  core({
+    ...options,
+    settings: { ...quiet, ...settings },
+    variants: { platform: platform.layer, store: store.layer }
+  })
+
+const status = Effect.map(BrokerStatus, (service) => {
+  const shown = service.unsafeStatus()
+  // What is shown is what the wire carries.
+  assert.deepStrictEqual(Schema.decodeUnknownSync(Status)(JSON.parse(JSON.stringify(shown))), shown)
+  return shown
+})
+const warnings = Effect.map(status, ({ warnings }) => warnings.join("\n"))
+
+describe("a broker with nothing to do", () => {
+  it.scoped("shows who and what it is, nothing held, and no warning", () =>
+    Effect.gen(function* () {
+      yield* settled
+      const { endpoints, pid, started_at, version, ...shown } = yield* status
+      assert.deepStrictEqual(endpoints, [])
+      assert.strictEqual(pid, process.pid)
+      assert.strictEqual(started_at, new Date(0).toISOString())
+      assert.match(version, /^runtime-broker\/\d/)
+      assert.deepStrictEqual(shown, {
+        account: "default",
+        connector: { name: "fake", state: "up", since: new Date(0).toISOString() },
+        presence: "online",
+        store: { healthy: true },
+        channels: { open: 0, limit: 1_024 },
+        mailboxes: { messages: 0, bytes: 0, limit_messages: 1_000_000, limit_bytes: 4 * 1024 ** 3 },
+        inbox: { messages: 0, bytes: 0, limit_messages: 256, limit_bytes: 64 * 1024 ** 2 },
+        held_back: [],
+        platform: { name: "fake", waiting: 0, dead: 0 },
+        books: { accepted: 0, delivered: 0, held: 0, inbox: 0, expired: 0, dead: 0, unaccounted: 0 },
+        dead_letters: 0,
+        log_lines_dropped: 0,
+        warnings: []
+      })
+    }).pipe(Effect.provide(broker()))
+  )
+})
+
+describe("endpoints", () => {
+  it.scoped("are shown with their state and their mail, and without tokens, names and content", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      yield* pass(1_000)
+      const plugin = yield* session(48_213, { session_name: "private", workspace: "/srv/parser", task_hint: "lexing" })
+      network.deliver(mail(plugin.endpointId, "secret a"), mail(plugin.endpointId, "secret b"))
+      yield* settled
+      const endpoint = {
+        endpoint_id: plugin.endpointId,
+        agent: "agent",
+        kind: "test",
+        label: "test · parser",
+        task_hint: "lexing",
+        plugin_pid: 48_213,
+        state: "active",
+        state_since: new Date(1_000).toISOString(),
+        undelivered: 2,
+        in_flight: 2,
+        stored_bytes: 0
+      }
+      assert.deepStrictEqual((yield* status).endpoints as ReadonlyArray<unknown>, [endpoint])
+      yield* pass(2_000)
+      plugin.drop()
+      yield* settled
+      const shown = yield* status
+      assert.deepStrictEqual(shown.endpoints as ReadonlyArray<unknown>, [
+        {
+          ...endpoint,
+          state: "reconnecting",
+          state_since: new Date(3_000).toISOString(),
+          grace_deadline: new Date(603_000).toISOString(),
+          in_flight: 0,
+          stored_bytes: 200
+        }
+      ])
+      assert.deepInclude(shown.mailboxes, { messages: 2, bytes: 200 })
+      for (const hidden of ["private", "secret", plugin.ownerToken]) {
+        assert.notInclude(JSON.stringify(shown), hidden)
+      }
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("show the latest task hint", () =>
+    Effect.gen(function* () {
+      const plugin = yield* session(11, { task_hint: "old" })
+      const registry = yield* Registry
+      const endpoint = (yield* Directory).unsafeGet(plugin.endpointId)!
+      yield* commit((transaction) => registry.unsafeSetTaskHint(transaction, endpoint, "new"))
+      assert.strictEqual((yield* status).endpoints[0]!.task_hint, "new")
+    }).pipe(Effect.provide(broker()))
+  )
+})
+
+describe("a warning is shown", () => {
+  it.scoped("while the link is not up, with the reason", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      yield* network.setLink({ state: "down", since: 0, reason: "the gateway refused the token" })
+      yield* settled
+      assert.deepInclude((yield* status).connector, { state: "down", reason: "the gateway refused the token" })
+      assert.include(yield* warnings, "is down: the gateway refused the token")
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("while the store cannot be written", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      yield* pass(5)
+      store.failure = "no space left"
+      plugin.drop()
+      yield* settled
+      assert.deepStrictEqual((yield* status).store, {
+        healthy: false,
+        since: new Date(5).toISOString(),
+        reason: "no space left"
+      })
+      assert.include(yield* warnings, "no space left")
+      store.failure = undefined
+      yield* pass(100)
+      assert.deepStrictEqual((yield* status).store, { healthy: true })
+      assert.strictEqual(yield* warnings, "")
+    }).pipe(Effect.provide(broker({ store })))
+  })
+
+  it.scoped("above 90 % of the inbox, the mailboxes and the channels", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      const mails = Array.from({ length: 9 }, (_, index) => mail(away.endpointId, `m${index}`))
+      network.deliver(...mails.slice(0, 8), ...mails.slice(0, 8).map(({ content }) => ({ content: `i${content}` })))
+      yield* settled
+      assert.strictEqual(yield* warnings, "")
+      network.deliver(mails[8]!, { content: "i9" })
+      for (let pid = 100; pid < 109; pid++) yield* session(pid)
+      yield* settled
+      const shown = yield* warnings
+      for (const part of ["inbox is nearly full (9", "mailboxes are nearly full (9", "9 of 10 plugin channels"]) {
+        assert.include(shown, part)
+      }
+    }).pipe(Effect.provide(broker({ network, settings: { inboxMessages: 10, totalMessages: 10, channels: 10 } })))
+  })
+
+  it.scoped("for reports the platform refused, and while it refuses the credentials", () => {
+    const platform = new FakePlatform()
+    platform.onPost = () => refused
+    return Effect.gen(function* () {
+      yield* settled
+      assert.deepInclude((yield* status).platform, { waiting: 0, dead: 1, last_failure: refused.message })
+      assert.include(yield* warnings, "refused 1 reports for good")
+      platform.onPost = () => unauthorized
+      yield* session(11)
+      yield* settled
+      const paused_until = new Date(60_000).toISOString()
+      assert.deepInclude((yield* status).platform, { waiting: 1, paused_until, last_failure: unauthorized.message })
+      assert.include(yield* warnings, "refused the broker's credentials")
+    }).pipe(Effect.provide(broker({ platform })))
+  })
+
+  it.scoped("when the books do not balance", () =>
+    Effect.gen(function* () {
+      ;(yield* Ledger).unsafeCount("accepted", 3)
+      assert.include(yield* warnings, "3 messages are unaccounted for")
+      assert.strictEqual((yield* status).books.unaccounted, 3)
+    }).pipe(Effect.provide(broker()))
+  )
+})

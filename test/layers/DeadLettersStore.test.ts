@@ -1,0 +1,94 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import * as DeadLettersStore from "../../src/layers/DeadLettersStore.js"
+import * as LedgerMemory from "../../src/layers/LedgerMemory.js"
+import type { Settings } from "../../src/services/BrokerConfig.js"
+import { type DeadLetter, DeadLetters } from "../../src/services/DeadLetters.js"
+import { Ledger } from "../../src/services/Ledger.js"
+import { MessageId } from "../../src/services/model/Ids.js"
+import { groundWith, type LogLine } from "../kit/core.js"
+import { FakeStore } from "../kit/FakeStore.js"
+import { commit } from "../kit/steps.js"
+
+const letter = (id: string, at = 0): DeadLetter => ({
+  message: {
+    id: MessageId(id),
+    from: "mstp://peer",
+    content: `secret of ${id}`,
+    contentType: "text",
+    metadata: {},
+    arrivedAt: 0,
+    bytes: 100
+  },
+  endpointId: "ep_1",
+  reason: "delivery_limit",
+  at
+})
+
+const layer = (settings: Partial<Settings> = {}, store = new FakeStore(), log: Array<LogLine> = []) =>
+  DeadLettersStore.layer.pipe(
+    Layer.provideMerge(store.layer),
+    Layer.provideMerge(LedgerMemory.layer),
+    Layer.provideMerge(groundWith({ settings, log }))
+  )
+
+const add = (...letters: ReadonlyArray<DeadLetter>) =>
+  Effect.flatMap(DeadLetters, (dead) =>
+    commit((transaction) => {
+      for (const one of letters) dead.unsafeAdd(transaction, one)
+    })
+  )
+const ids = Effect.map(DeadLetters, (dead) => dead.unsafeList().map(({ message }) => message.id as string))
+
+it.scoped("dead letters are listed with the oldest first, counted, and booked as dead", () =>
+  Effect.gen(function* () {
+    yield* add(letter("b"), letter("a"))
+    assert.deepStrictEqual((yield* DeadLetters).unsafeList(), [letter("b"), letter("a")])
+    assert.strictEqual((yield* DeadLetters).unsafeCount(), 2)
+    assert.strictEqual((yield* Ledger).unsafeBooks().dead, 2)
+  }).pipe(Effect.provide(layer()))
+)
+
+it.scoped("the log names the message and never its content", () => {
+  const log: Array<LogLine> = []
+  return Effect.gen(function* () {
+    yield* add(letter("a"))
+    const fields = { message_id: "a", endpoint_id: "ep_1", reason: "delivery_limit" }
+    assert.deepStrictEqual(log, [{ level: "warn", event: "message_dead", fields }])
+  }).pipe(Effect.provide(layer({}, new FakeStore(), log)))
+})
+
+it.scoped("one too many lets the oldest go, in memory and in the store", () => {
+  const store = new FakeStore()
+  return Effect.gen(function* () {
+    yield* add(letter("a"), letter("b"), letter("c"))
+    assert.deepStrictEqual(yield* ids, ["a", "b", "c"])
+    yield* add(letter("d"))
+    assert.deepStrictEqual(yield* ids, ["b", "c", "d"])
+    assert.deepStrictEqual(store.recordsOf("dead_letters"), [letter("b"), letter("c"), letter("d")])
+  }).pipe(Effect.provide(layer({ deadLetters: 3 }, store)))
+})
+
+it.scoped("after 30 days a letter goes when the next one comes, not before", () =>
+  Effect.gen(function* () {
+    const month = 30 * 24 * 3_600_000
+    yield* add(letter("a", 0), letter("b", 10))
+    yield* add(letter("c", month - 1))
+    assert.deepStrictEqual(yield* ids, ["a", "b", "c"])
+    yield* add(letter("d", month))
+    assert.deepStrictEqual(yield* ids, ["b", "c", "d"])
+  }).pipe(Effect.provide(layer()))
+)
+
+it.scoped("they survive a restart in order, and new ones come behind them", () => {
+  const store = new FakeStore()
+  return Effect.gen(function* () {
+    yield* add(letter("b"), letter("a")).pipe(Effect.provide(layer({}, store)))
+    yield* Effect.gen(function* () {
+      yield* add(letter("c"))
+      assert.deepStrictEqual(yield* ids, ["b", "a", "c"])
+      assert.strictEqual((yield* Ledger).unsafeBooks().dead, 1, "the dead of earlier processes are not booked again")
+    }).pipe(Effect.provide(layer({}, store)))
+    assert.deepStrictEqual(yield* ids.pipe(Effect.provide(layer({}, store))), ["b", "a", "c"])
+  })
+})

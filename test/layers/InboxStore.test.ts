@@ -1,0 +1,204 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import * as InboxStore from "../../src/layers/InboxStore.js"
+import * as LedgerMemory from "../../src/layers/LedgerMemory.js"
+import type { Settings } from "../../src/services/BrokerConfig.js"
+import { Emitters } from "../../src/services/Emitters.js"
+import { Inbox, type UndispatchedItem } from "../../src/services/Inbox.js"
+import { Ledger } from "../../src/services/Ledger.js"
+import { MessageId } from "../../src/services/model/Ids.js"
+import { Store, Transaction } from "../../src/services/Store.js"
+import { groundWith, settle } from "../kit/core.js"
+import { FakeStore } from "../kit/FakeStore.js"
+import { commit } from "../kit/steps.js"
+
+const item = (id: string, given: { readonly bytes?: number; readonly content?: string } = {}): UndispatchedItem => ({
+  message: {
+    id: MessageId(id),
+    from: "mstp://peer",
+    content: given.content ?? id,
+    contentType: "text",
+    metadata: {},
+    arrivedAt: 0,
+    bytes: given.bytes ?? 100
+  },
+  reason: "unaddressed"
+})
+
+const nothing = () => {}
+
+interface Options {
+  readonly settings?: Partial<Settings>
+  readonly store?: FakeStore
+  /** Ids whose arrival was reported. */
+  readonly reported?: Array<string>
+}
+
+const layer = ({ reported = [], settings = {}, store = new FakeStore() }: Options = {}) =>
+  InboxStore.layer.pipe(
+    Layer.provide(
+      Layer.succeed(Emitters, {
+        unsafeAdded: (_, { message }) => {
+          reported.push(message.id)
+        },
+        unsafeDispatched: nothing,
+        unsafeRemoved: nothing,
+        unsafePresence: nothing,
+        unsafeTaskHint: nothing
+      })
+    ),
+    Layer.provideMerge(store.layer),
+    Layer.provideMerge(LedgerMemory.layer),
+    Layer.provideMerge(groundWith({ settings }))
+  )
+
+/** Adds what the broker has accepted just now. */
+const add = (...items: ReadonlyArray<UndispatchedItem>) =>
+  Effect.gen(function* () {
+    const inbox = yield* Inbox
+    const ledger = yield* Ledger
+    yield* commit((transaction) => {
+      for (const one of items) {
+        ledger.unsafeCount("accepted", 1)
+        inbox.unsafeAdd(transaction, one)
+      }
+    })
+  })
+
+const ids = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.id as string))
+
+describe("the inbox", () => {
+  it.scoped("lists messages in arrival order and reports each arrival", () => {
+    const reported: Array<string> = []
+    return Effect.gen(function* () {
+      yield* add(item("b"), item("a"))
+      yield* add(item("c"))
+      assert.deepStrictEqual(yield* ids, ["b", "a", "c"])
+      assert.deepStrictEqual(reported, ["b", "a", "c"])
+      assert.deepStrictEqual((yield* Inbox).unsafeGet("a"), item("a"))
+      assert.isUndefined((yield* Inbox).unsafeGet("d"))
+    }).pipe(Effect.provide(layer({ reported })))
+  })
+
+  it.scoped("an id that is there already is replaced in its place and counts once", () =>
+    Effect.gen(function* () {
+      yield* add(item("a"), item("b"), item("c"))
+      yield* add(item("b", { content: "again", bytes: 150 }))
+      assert.deepStrictEqual(yield* ids, ["a", "b", "c"])
+      assert.strictEqual((yield* Inbox).unsafeGet("b")?.message.content, "again")
+      assert.deepInclude((yield* Inbox).unsafeUsage(), { messages: 3, bytes: 350 })
+      assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 3, inbox: 3, unaccounted: 0 })
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.scoped("what is taken is out, once; the others keep their order", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* add(item("a"), item("b"), item("c"))
+      assert.deepStrictEqual(yield* commit((transaction) => inbox.unsafeTake(transaction, "b")), item("b"))
+      assert.isUndefined(yield* commit((transaction) => inbox.unsafeTake(transaction, "b")))
+      yield* add(item("b"))
+      assert.deepStrictEqual(yield* ids, ["a", "c", "b"])
+      assert.strictEqual(inbox.unsafeUsage().bytes, 300)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.scoped("tells of freed space when that is durable, not before", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const inbox = yield* Inbox
+      let freed = 0
+      inbox.unsafeOnSpace(() => {
+        freed++
+      })
+      yield* add(item("a"), item("b"))
+      assert.strictEqual(freed, 0)
+      store.hold()
+      const transaction = new Transaction()
+      inbox.unsafeTake(transaction, "a")
+      ;(yield* Store).unsafeCommit(transaction)
+      yield* settle
+      assert.strictEqual(freed, 0)
+      store.release()
+      yield* settle
+      assert.strictEqual(freed, 1)
+    }).pipe(Effect.provide(layer({ store })))
+  })
+})
+
+describe("its capacity", () => {
+  it.scoped("counts messages: the last place is free, then none is", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* add(item("a"))
+      assert.isTrue(inbox.unsafeHasRoom(100))
+      yield* add(item("b"))
+      assert.isFalse(inbox.unsafeHasRoom(0))
+      yield* commit((transaction) => inbox.unsafeTake(transaction, "a"))
+      assert.isTrue(inbox.unsafeHasRoom(100))
+    }).pipe(Effect.provide(layer({ settings: { inboxMessages: 2 } })))
+  )
+
+  it.scoped("counts bytes: what fits exactly has room, a byte more has not", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* add(item("a", { bytes: 700 }))
+      assert.isTrue(inbox.unsafeHasRoom(300))
+      assert.isFalse(inbox.unsafeHasRoom(301))
+    }).pipe(Effect.provide(layer({ settings: { inboxBytes: 1_000 } })))
+  )
+
+  it.scoped("does not stop mail that was accepted before", () =>
+    Effect.gen(function* () {
+      yield* add(item("a"), item("b"), item("c"))
+      assert.deepStrictEqual(yield* ids, ["a", "b", "c"])
+      assert.deepInclude((yield* Inbox).unsafeUsage(), { messages: 3, capacityMessages: 1, capacityBytes: 100 })
+    }).pipe(Effect.provide(layer({ settings: { inboxMessages: 1, inboxBytes: 100 } })))
+  )
+
+  it.scoped("is nearly reached from nine tenths of either limit on", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      for (let index = 0; index < 8; index++) yield* add(item(`m${index}`, { bytes: 1 }))
+      assert.isFalse(inbox.unsafeUsage().isNearlyFull)
+      yield* add(item("m8", { bytes: 1 }))
+      assert.isTrue(inbox.unsafeUsage().isNearlyFull)
+      yield* commit((transaction) => inbox.unsafeTake(transaction, "m8"))
+      yield* add(item("m8", { bytes: 899 - 8 }))
+      yield* commit((transaction) => inbox.unsafeTake(transaction, "m0"))
+      assert.isFalse(inbox.unsafeUsage().isNearlyFull)
+      yield* add(item("m9", { bytes: 2 }))
+      assert.isTrue(inbox.unsafeUsage().isNearlyFull)
+    }).pipe(Effect.provide(layer({ settings: { inboxMessages: 10, inboxBytes: 1_000 } })))
+  )
+})
+
+describe("A6: after a restart", () => {
+  it.scoped("everything is there, in order, and opens the new books", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        yield* add(item("z"), item("y"), item("x"))
+        const inbox = yield* Inbox
+        yield* commit((transaction) => inbox.unsafeTake(transaction, "y"))
+      }).pipe(Effect.provide(layer({ store })))
+      yield* Effect.gen(function* () {
+        assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 2, inbox: 2, unaccounted: 0 })
+        yield* add(item("a"))
+        assert.deepStrictEqual(yield* ids, ["z", "x", "a"])
+        assert.strictEqual((yield* Inbox).unsafeUsage().bytes, 300)
+      }).pipe(Effect.provide(layer({ store })))
+      assert.deepStrictEqual(yield* ids.pipe(Effect.provide(layer({ store }))), ["z", "x", "a"])
+    })
+  })
+
+  it.scoped("old messages are not reported again", () => {
+    const store = new FakeStore()
+    const reported: Array<string> = []
+    return Effect.gen(function* () {
+      yield* add(item("a")).pipe(Effect.provide(layer({ store })))
+      yield* ids.pipe(Effect.provide(layer({ store, reported })))
+      assert.deepStrictEqual(reported, [])
+    })
+  })
+})

@@ -1,0 +1,325 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import type { Settings } from "../../src/services/BrokerConfig.js"
+import { Dispatch } from "../../src/services/Dispatch.js"
+import { Inbox } from "../../src/services/Inbox.js"
+import { Ledger } from "../../src/services/Ledger.js"
+import { Mailboxes } from "../../src/services/Mailboxes.js"
+import { Registry } from "../../src/services/Registry.js"
+import { Router } from "../../src/services/Router.js"
+import { type CoreOptions, core } from "../kit/core.js"
+import { FakeNetwork } from "../kit/FakeNetwork.js"
+import { FakePlatform } from "../kit/FakePlatform.js"
+import { FakeStore } from "../kit/FakeStore.js"
+import { comeBack, drain, jitter, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
+
+const broker = (network: FakeNetwork, settings: Partial<Settings> = {}, variants: CoreOptions["variants"] = {}) =>
+  core({ network, settings: { ...quiet, ...settings }, variants })
+const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
+const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const heldBack = Effect.map(Router, (router) =>
+  router.unsafeStatus().heldBack.map(({ destination, waiting }) => ({ destination, waiting }))
+)
+
+describe("the quota", () => {
+  it.scoped("of messages refuses what is beyond; others go on; it comes in, in order, when there is room", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      const other = yield* session(12)
+      away.drop()
+      const ids = names("m", 5)
+      network.deliver(...ids.map((id) => mail(away.endpointId, id)), mail(other.endpointId, "n"))
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["m1", "m2", "m3"])
+      assert.deepStrictEqual(network.releasedIds, ["m4", "m5"])
+      assert.deepStrictEqual(other.contents, ["n"])
+      assert.deepStrictEqual(yield* heldBack, [{ destination: away.endpointId, waiting: 2 }])
+      yield* comeBack(away)
+      yield* drain(away)
+      yield* pass(10)
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ids)
+      assert.deepStrictEqual(yield* heldBack, [])
+      assert.deepInclude(yield* books, { accepted: 5, delivered: 5, held: 0 })
+    }).pipe(Effect.provide(broker(network, { mailboxMessages: 3 })))
+  })
+
+  it.scoped("of bytes is used to the byte, and a smaller message does not slip past one that waits", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      const sized = (id: string, bytes: number) => ({ ...mail(away.endpointId, id), bytes })
+      network.deliver(sized("a", 100), sized("b", 100), sized("c", 51), sized("d", 1))
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["a", "b"])
+      assert.deepStrictEqual(network.releasedIds, ["c", "d"])
+      yield* comeBack(away)
+      yield* drain(away)
+      yield* pass(10)
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ["a", "b", "c", "d"])
+      network.deliver(sized("e", 200), sized("f", 50))
+      away.drop()
+      yield* settled
+      assert.deepStrictEqual(network.accepted.slice(-2), ["e", "f"])
+    }).pipe(Effect.provide(broker(network, { mailboxBytes: 250 })))
+  })
+
+  for (const [what, settings] of [
+    ["messages", { totalMessages: 3 }],
+    ["bytes", { totalBytes: 300 }]
+  ] as const) {
+    it.scoped(`of all ${what} refuses for any mailbox, and room in one is room for all`, () => {
+      const network = new FakeNetwork()
+      return Effect.gen(function* () {
+        const a = yield* session(11)
+        const b = yield* session(12)
+        a.drop()
+        b.drop()
+        network.deliver(mail(a.endpointId, "a1"), mail(a.endpointId, "a2"), mail(b.endpointId, "b1"))
+        network.deliver(mail(b.endpointId, "b2"))
+        yield* settled
+        assert.deepStrictEqual(network.accepted, ["a1", "a2", "b1"])
+        assert.deepStrictEqual(network.releasedIds, ["b2"])
+        yield* comeBack(a)
+        yield* drain(a)
+        yield* pass(10)
+        assert.deepStrictEqual(network.releasedIds, [], "asked for as soon as there is room")
+        assert.include(network.accepted, "b2")
+      }).pipe(Effect.provide(broker(network, settings)))
+    })
+  }
+
+  it.scoped("does not stop what nobody else has, nor what the broker accepted before", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      network.deliver({ content: "from the inbox" }, mail(away.endpointId, "a"))
+      network.deliver({ ...mail(away.endpointId, "unrepeatable"), redeliverable: false })
+      yield* settled
+      yield* (yield* Dispatch).dispatch("from the inbox", away.endpointId)
+      assert.deepStrictEqual([...network.accepted].sort(), ["a", "from the inbox", "unrepeatable"])
+      assert.deepInclude(yield* books, { held: 3 })
+      yield* comeBack(away)
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ["a", "unrepeatable", "from the inbox"])
+    }).pipe(Effect.provide(broker(network, { mailboxMessages: 1 })))
+  })
+})
+
+describe("expiry", () => {
+  it.scoped("held mail is pushed until its time, not from it on, and is booked as expired", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      const iso = new Date(10_000).toISOString()
+      network.deliver(
+        mail(plugin.endpointId, "a", { expires_at: 10_000 }),
+        mail(plugin.endpointId, "b", { expires_at: iso }),
+        mail(plugin.endpointId, "c", { expires_at: 10_001 }),
+        mail(plugin.endpointId, "d", { expires_at: "soon" })
+      )
+      yield* pass(10_000)
+      yield* comeBack(plugin)
+      yield* settled
+      assert.deepStrictEqual(plugin.contents, ["c", "d"])
+      yield* drain(plugin)
+      assert.deepInclude(yield* books, { accepted: 4, delivered: 2, expired: 2, held: 0 })
+    }).pipe(Effect.provide(broker(network)))
+  })
+
+  it.scoped("what was in flight when its channel ended does not come again after its time", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      network.deliver(mail(plugin.endpointId, "a", { expires_at: 10_000 }), mail(plugin.endpointId, "b"))
+      yield* pass(10_000)
+      yield* plugin.open
+      yield* settled
+      assert.deepStrictEqual(plugin.contents, ["b"])
+      assert.deepInclude(yield* books, { expired: 1, held: 1 })
+    }).pipe(Effect.provide(broker(network)))
+  })
+})
+
+describe("a store that cannot be written", () => {
+  it.scoped("takes nothing new; what was decided is accepted when it can be written again", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const away = yield* session(11)
+      const live = yield* session(12)
+      away.drop()
+      yield* settled
+      store.failure = "no space left"
+      network.deliver(mail(away.endpointId, "a"))
+      yield* settled
+      network.deliver(mail(away.endpointId, "b"), { content: "unaddressed" }, mail(live.endpointId, "live"))
+      yield* settled
+      assert.deepStrictEqual(network.accepted, [])
+      assert.deepStrictEqual([...network.releasedIds].sort(), ["b", "unaddressed"])
+      live.acknowledge(...live.received)
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["live"], "D6: live delivery needs no store")
+      store.failure = undefined
+      yield* pass(5_000)
+      yield* settled
+      assert.deepStrictEqual([...network.accepted].sort(), ["a", "b", "live", "unaddressed"])
+      yield* comeBack(away)
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ["a", "b"])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("leaves a push without receipt unaccepted, until it can be written", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      const away = yield* session(12)
+      away.drop()
+      yield* settled
+      store.failure = "no space left"
+      network.deliver(mail(away.endpointId, "a"), mail(plugin.endpointId, "live"))
+      yield* pass(10_000)
+      assert.deepStrictEqual(network.accepted, [])
+      store.failure = undefined
+      yield* pass(30_100)
+      yield* settled
+      assert.deepStrictEqual([...network.accepted].sort(), ["a", "live"])
+      assert.deepStrictEqual(plugin.contents, ["live"])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+})
+
+describe("D7: the end of a mailbox", () => {
+  const unregister = (endpointId: string) => Effect.flatMap(Registry, (registry) => registry.unregister(endpointId))
+
+  it.scoped(
+    "hands what is in flight, stored and beyond the window to the inbox, in order, however full that is",
+    () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      const platform = new FakePlatform()
+      return Effect.gen(function* () {
+        const plugin = yield* session(11)
+        const ids = names("m", 14)
+        network.deliver(...ids.slice(0, 3).map((id) => mail(plugin.endpointId, id)))
+        yield* settled
+        network.deliver(...ids.slice(3).map((id) => mail(plugin.endpointId, id)))
+        yield* settled
+        plugin.acknowledge(plugin.received[0]!, plugin.received[2]!)
+        yield* settled
+        const left = ids.filter((id) => id !== "m1" && id !== "m3")
+        yield* unregister(plugin.endpointId)
+        yield* settled
+        assert.deepStrictEqual(yield* undispatched, left)
+        for (const { originalTarget, reason } of (yield* Inbox).unsafeList()) {
+          assert.deepStrictEqual(
+            { originalTarget, reason },
+            {
+              originalTarget: plugin.endpointId,
+              reason: "closed_session_continuation"
+            }
+          )
+        }
+        assert.deepStrictEqual([...network.accepted].sort(), [...ids].sort())
+        assert.deepStrictEqual(store.recordsOf("mail"), [])
+        assert.deepStrictEqual((yield* Mailboxes).unsafeTotals(), { messages: 0, bytes: 0 })
+        assert.deepInclude(yield* books, { accepted: 14, delivered: 2, held: 0, inbox: 12 })
+        const reported = platform.posts.flatMap((report) =>
+          report._tag === "UndispatchedChanged" && report.event.action === "add" ? [report.event.undispatched_id] : []
+        )
+        assert.deepStrictEqual([...reported].sort(), [...left].sort())
+      }).pipe(
+        Effect.provide(
+          broker(network, { windowMessages: 4, inboxMessages: 2 }, { store: store.layer, platform: platform.layer })
+        )
+      )
+    }
+  )
+
+  it.scoped("also while writes are under way: everything once, nothing accepted before it is durable", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const ids = names("m", 12)
+      network.deliver(...ids.slice(0, 8).map((id) => mail(plugin.endpointId, id)))
+      yield* settled
+      store.hold()
+      network.deliver(...ids.slice(8).map((id) => mail(plugin.endpointId, id)))
+      yield* settled
+      yield* Effect.fork(unregister(plugin.endpointId))
+      yield* settled
+      assert.deepStrictEqual([...network.accepted].sort(), names("m", 8))
+      store.release()
+      yield* settled
+      assert.deepStrictEqual(yield* undispatched, ids)
+      assert.deepStrictEqual(store.recordsOf("mail"), [])
+      assert.strictEqual(store.recordsOf("inbox").length, 12)
+      assert.deepStrictEqual([...network.accepted].sort(), [...ids].sort())
+      assert.deepInclude(yield* books, { accepted: 12, held: 0, inbox: 12 })
+    }).pipe(Effect.provide(broker(network, { windowMessages: 3 }, { store: store.layer })))
+  })
+
+  it.scoped("what arrives for the endpoint afterwards comes behind its backlog, however long that is", () => {
+    const network = new FakeNetwork()
+    const platform = new FakePlatform()
+    platform.onLookup = () => Effect.succeed("closed")
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      const ids = names("m", 4_000)
+      network.deliver(...ids.map((id) => mail(plugin.endpointId, id)))
+      yield* settled
+      yield* Effect.fork(unregister(plugin.endpointId))
+      yield* Effect.yieldNow()
+      network.deliver(mail(plugin.endpointId, "later"))
+      yield* settled
+      assert.deepInclude(yield* books, { accepted: 4_001, held: 0, inbox: 4_001 })
+      assert.strictEqual((yield* undispatched).indexOf("later"), 4_000)
+    }).pipe(Effect.provide(broker(network, { windowMessages: 10, inboxMessages: 5_000 }, { platform: platform.layer })))
+  })
+
+  it.scoped("is no failed delivery: what was refused before is not dead for it", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      network.deliver(mail(plugin.endpointId, "a"))
+      yield* settled
+      plugin.refuse(plugin.received[0]!)
+      yield* pass(1_000)
+      assert.strictEqual(plugin.received.length, 2)
+      yield* unregister(plugin.endpointId)
+      yield* settled
+      assert.deepStrictEqual(yield* undispatched, ["a"])
+      assert.deepInclude(yield* books, { dead: 0, inbox: 1 })
+    }).pipe(Effect.provide(broker(network, { deliveryLimit: 2 })))
+  })
+
+  it.scoped("lets in what its quota held back: to the inbox, behind the rest", () => {
+    const network = new FakeNetwork()
+    const platform = new FakePlatform()
+    platform.onLookup = () => Effect.succeed("closed")
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      network.deliver(...names("m", 4).map((id) => mail(away.endpointId, id)))
+      yield* settled
+      assert.deepStrictEqual(network.releasedIds, ["m3", "m4"])
+      yield* unregister(away.endpointId)
+      yield* pass(5_000)
+      assert.deepStrictEqual(yield* undispatched, names("m", 4))
+      assert.deepStrictEqual(yield* heldBack, [])
+      assert.deepInclude(yield* books, { accepted: 4, inbox: 4 })
+    }).pipe(Effect.provide(broker(network, { mailboxMessages: 2 }, { platform: platform.layer })))
+  })
+})

@@ -1,0 +1,89 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { startBroker } from "../../kit/broker.js"
+import { inboxOf, refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
+
+const path = "/v1/undispatched"
+const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+describe("GET /v1/undispatched", () => {
+  const shared = sharedBroker()
+
+  it.scopedLive("is empty at first", () =>
+    Effect.gen(function* () {
+      const answer = yield* (yield* startBroker()).call("GET", path)
+      assert.deepStrictEqual([answer.status, answer.body], [200, { items: [] }])
+    })
+  )
+
+  it.scopedLive("shows a message for nobody in particular, whole", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const session = yield* startSession(broker)
+      const content = `hello? ${"long ".repeat(200)}`
+      const rest = { contentType: "markdown", metadata: { topic: "x" } }
+      const { messageId } = (yield* session.send(`local:${session.agent}`, content, rest)).body
+      const [item] = yield* inboxOf(broker, content)
+      const { arrived_at, metadata, ...others } = item
+      assert.match(arrived_at, isoTime)
+      assert.deepInclude(metadata, { topic: "x", source_endpoint_id: session.id })
+      assert.deepStrictEqual(others, {
+        id: messageId,
+        sender_address: `local:${session.agent}`,
+        content,
+        content_type: "markdown",
+        reason: "unaddressed",
+        original_correlation_id: metadata.correlation_id,
+        source_message_id: messageId
+      })
+    })
+  )
+
+  it.scopedLive("shows the endpoint a continued conversation was for", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const [closed, sender] = [yield* startSession(broker), yield* startSession(broker)]
+      yield* closed.plugin.call("DELETE", `/v1/endpoint/${closed.id}`)
+      yield* sender.send(closed.address, "are you still there?")
+      const [item] = yield* inboxOf(broker, "are you still there?")
+      assert.deepInclude(item, { reason: "closed_session_continuation", original_target_endpoint_id: closed.id })
+    })
+  )
+
+  it.scopedLive("lists in order of arrival, whoever asks", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const session = yield* startSession(broker)
+      const contents = Array.from({ length: 20 }, (_, n) => `in order ${n}`)
+      for (const content of contents) yield* session.send(`local:${session.agent}`, content)
+      yield* inboxOf(broker, ...contents)
+      const asked = [
+        yield* broker.call("GET", path),
+        yield* broker.call("GET", `${path}?endpoint_id=${session.id}`),
+        yield* broker.call("GET", `${path}?endpoint_id=nobody&x=%zz`),
+        yield* broker.call("GET", path, undefined, { "x-plugin-pid": "1" }),
+        yield* broker.operator("GET", path)
+      ]
+      for (const { body, status } of asked) {
+        assert.strictEqual(status, 200)
+        const listed = body.items.map(({ content }: { content: string }) => content)
+        assert.deepStrictEqual(
+          listed.filter((content: string) => contents.includes(content)),
+          contents
+        )
+      }
+    })
+  )
+
+  it.scopedLive("wants a token and a GET; the routes of later versions are not there", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      refused(yield* broker.call("GET", path, undefined, { authorization: "Bearer wrong" }), 401, "unauthorized")
+      for (const method of ["POST", "DELETE"]) refused(yield* broker.call(method, path), 404, "not_found", path)
+      refused(yield* broker.call("GET", `${path}/presence?endpoint_id=x`), 404, "not_found")
+      for (const later of ["assignment-claim", "assignment-reply", "processing-state", "self-settle"]) {
+        refused(yield* broker.call("POST", `/v1/runtime/${later}`, {}), 404, "not_found")
+      }
+    })
+  )
+})

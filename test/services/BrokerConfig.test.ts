@@ -1,0 +1,124 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Effect, Either } from "effect"
+import {
+  defaults,
+  description,
+  environmentName,
+  type SettingName,
+  type Settings,
+  settings
+} from "../../src/services/BrokerConfig.js"
+
+const names = Object.keys(settings) as ReadonlyArray<SettingName>
+const load = (given: Record<string, string>) =>
+  Effect.runSync(Effect.either(ConfigProvider.fromMap(new Map(Object.entries(given))).load(description)))
+
+describe("the settings", () => {
+  it("without any given are the defaults", () => {
+    assert.deepStrictEqual(Either.getOrThrow(load({})), defaults)
+  })
+  it("have the numbers the design promises", () => {
+    const promised: Partial<Settings> = {
+      accountId: "default",
+      connector: "gateway",
+      graceMs: 600_000,
+      presenceGraceMs: 600_000,
+      livenessIntervalMs: 2_000,
+      taskHintMax: 200,
+      pingIntervalMs: 15_000,
+      silenceMs: 30_000,
+      congestedBytes: 1_048_576,
+      uncongestedBytes: 262_144,
+      windowMessages: 128,
+      windowBytes: 4_194_304,
+      receiptMs: 5_000,
+      spillAgeMs: 100,
+      spillAfterAccepted: 32,
+      nackDelayMs: 1_000,
+      nackDelayMaxMs: 30_000,
+      deliveryLimit: 20,
+      mailboxMessages: 100_000,
+      mailboxBytes: 268_435_456,
+      totalMessages: 1_000_000,
+      totalBytes: 4_294_967_296,
+      inboxMessages: 256,
+      inboxBytes: 67_108_864,
+      deadLetters: 10_000,
+      deadLetterMs: 2_592_000_000,
+      holdBackMessages: 10_000,
+      holdBackBytes: 67_108_864,
+      holdBackMs: 5_000,
+      holdBackMaxMs: 60_000,
+      correlations: 4_096,
+      correlationMs: 86_400_000,
+      correlationSweepMs: 21_600_000,
+      closedCacheMs: 5_000,
+      closedCacheSize: 64,
+      healthyMs: 60_000,
+      unauthorizedPauseMs: 60_000,
+      platformMs: 15_000,
+      sendMs: 15_000,
+      previewCodePoints: 80,
+      bodyBytes: 1_048_576,
+      frameBytes: 1_048_576,
+      jsonDepth: 64,
+      headersMs: 10_000,
+      keepAliveMs: 75_000,
+      sockets: 4_096,
+      channels: 1_024,
+      leaveMs: 5_000,
+      leavePlatformMs: 2_000,
+      logBytes: 10_485_760,
+      logFiles: 5,
+      logKeepMs: 604_800_000,
+      pluginsMayDispatch: true
+    }
+    for (const [name, value] of Object.entries(promised)) assert.strictEqual(defaults[name as SettingName], value, name)
+  })
+  it("each have a default that they would accept, and a sentence about them", () => {
+    for (const name of names) {
+      const value = String(defaults[name])
+      assert.deepStrictEqual<unknown>(Either.getOrThrow(load({ [name]: value }))[name], defaults[name], name)
+      assert.match(settings[name].about, /^[A-Z].*[^.]$/, name)
+    }
+  })
+  it("have a name in the environment of their own", () => {
+    assert.strictEqual(environmentName("graceMs"), "MASONS_BROKER_GRACE_MS")
+    assert.strictEqual(environmentName("port"), "MASONS_BROKER_PORT")
+    assert.strictEqual(environmentName("presenceGraceMs"), "MASONS_BROKER_PRESENCE_GRACE_MS")
+    assert.strictEqual(environmentName("accountId"), "MASONS_BROKER_ACCOUNT_ID")
+    assert.strictEqual(new Set(names.map(environmentName)).size, names.length)
+    const taken = ["USER_DATA", "CONFIG", "API_HOST", "CREDENTIALS_FILE"].map((name) => `MASONS_BROKER_${name}`)
+    for (const name of names) assert.notInclude(taken, environmentName(name))
+  })
+})
+
+describe("a value", () => {
+  const refuses = (name: SettingName, value: string) => Either.isLeft(load({ [name]: value }))
+  const numbers = names.filter((name) => typeof defaults[name] === "number")
+  it("of a number is a whole one, not below its least", () => {
+    for (const name of numbers) {
+      for (const value of ["-1", "1.5", "many", "9007199254740992", "NaN", "Infinity"]) {
+        assert.isTrue(refuses(name, value), `${name}=${value}`)
+      }
+    }
+  })
+  it("of a capacity is not 0, and of a port or a preview may be", () => {
+    const mayBeNone: ReadonlyArray<SettingName> = ["port", "previewCodePoints"]
+    for (const name of numbers) assert.strictEqual(refuses(name, "0"), !mayBeNone.includes(name), name)
+  })
+  it("of a choice is one of them", () => {
+    assert.strictEqual(Either.getOrThrow(load({ connector: "loopback" })).connector, "loopback")
+    assert.isTrue(refuses("connector", "pigeon"))
+    assert.isTrue(refuses("logLevel", "loud"))
+    assert.strictEqual(settings.connector.expects, "gateway or loopback")
+  })
+  it("of a switch is true or false", () => {
+    assert.isFalse(Either.getOrThrow(load({ pluginsMayDispatch: "false" })).pluginsMayDispatch)
+    assert.isTrue(refuses("pluginsMayDispatch", "maybe"))
+  })
+  it("of a port is one there is", () => {
+    assert.strictEqual(Either.getOrThrow(load({ port: "65535" })).port, 65_535)
+    assert.isTrue(refuses("port", "65536"))
+  })
+})
