@@ -16,33 +16,37 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
     const store = yield* Store
     const emitters = yield* Emitters
     const ledger = yield* Ledger
-    const items = new Map<string, { readonly key: string; readonly item: UndispatchedItem }>()
+    const items = new Map<string, { readonly place: number; readonly item: UndispatchedItem }>()
     const listeners: Array<() => void> = []
     let bytes = 0
     let last = 0
 
     for (const [key, item] of store.unsafeRange(records, { from: "", until: "~" })) {
-      items.set(item.message.id, { key, item })
-      bytes += item.message.bytes
       last = Number.parseInt(key, 36)
+      items.set(item.message.id, { place: last, item })
+      bytes += item.message.bytes
     }
     ledger.unsafeHolds("inbox", () => items.size)
     ledger.unsafeCount("accepted", items.size)
 
     return {
       unsafeHasRoom: (size) => items.size < inboxMessages && bytes + size <= inboxBytes,
-      unsafeAdd: (transaction, item) => {
+      unsafeReserve: (count) => {
+        last += count
+        return last - count + 1
+      },
+      unsafeAdd: (transaction, item, reserved) => {
         const { id } = item.message
         const before = items.get(id)
-        const key = before?.key ?? ordered(++last)
+        const place = before?.place ?? reserved ?? ++last
         if (before !== undefined) {
           bytes -= before.item.message.bytes
           // The same message twice is one message.
           ledger.unsafeCount("accepted", -1)
         }
-        items.set(id, { key, item })
+        items.set(id, { place, item })
         bytes += item.message.bytes
-        transaction.put(records, key, item)
+        transaction.put(records, ordered(place), item)
         emitters.unsafeAdded(transaction, item)
       },
       unsafeGet: (id) => items.get(id)?.item,
@@ -51,13 +55,13 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
         if (taken === undefined) return undefined
         items.delete(id)
         bytes -= taken.item.message.bytes
-        transaction.delete(records, taken.key)
+        transaction.delete(records, ordered(taken.place))
         transaction.onDurable(() => {
           for (const listener of listeners) listener()
         })
         return taken.item
       },
-      unsafeList: () => Array.from(items.values(), ({ item }) => item),
+      unsafeList: () => [...items.values()].sort((a, b) => a.place - b.place).map(({ item }) => item),
       unsafeUsage: () => ({
         messages: items.size,
         bytes,

@@ -2,7 +2,7 @@
  * Mailboxes over the store. `MailboxState` decides what may be pushed and what must be written; this layer pushes, writes,
  * reads, tells the connector what is safe, and keeps the time.
  */
-import { Effect, FiberSet, Layer } from "effect"
+import { Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Channels } from "../services/Channels.js"
 import { Connector } from "../services/Connector.js"
@@ -13,11 +13,12 @@ import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
 import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
-import { type Letter, MailboxState, type Order } from "../services/model/MailboxState.js"
-import type { Message } from "../services/model/Message.js"
+import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
 import { ordered, under } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
-import { frameOf, keyOf, letterOf, mail, orderOf } from "./internal/mail.js"
+import { makeBacklogMover } from "./internal/backlogMover.js"
+import { LivePushes } from "./internal/livePushes.js"
+import { frameOf, keyOf, letterOf, mail, placeOf } from "./internal/mail.js"
 import { mintPushId } from "./internal/minting.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
@@ -28,17 +29,6 @@ interface Mailbox {
   /** It refused mail since it last had room. */
   isRefusing: boolean
 }
-
-/** A live push the connector has not been told about. */
-interface Pending {
-  readonly mailbox: Mailbox
-  readonly letter: Letter
-  /** How many messages the broker had taken before it, accepted or not. */
-  readonly before: number
-}
-
-/** Mail is read and moved in pages of so many messages. */
-const page = 256
 
 export const layer: Layer.Layer<
   Mailboxes,
@@ -56,25 +46,22 @@ export const layer: Layer.Layer<
     const ledger = yield* Ledger
     const log = yield* EventLog
     const clock = yield* Effect.clock
-    const run = yield* FiberSet.makeRuntime<never>()
+    const backlog = yield* makeBacklogMover
     const nackBackoff = { base: config.nackDelayMs, cap: config.nackDelayMaxMs }
 
     const mailboxes = new Map<EndpointKey, Mailbox>()
     const byChannel = new Map<ChannelId, Set<Mailbox>>()
     const inFlight = new Map<PushId, { readonly mailbox: Mailbox; readonly channel: ChannelId }>()
     const spaceListeners: Array<() => void> = []
-    /** Live pushes in order of arrival; those no longer live are skipped. */
-    let pending: Array<Pending> = []
-    /** How many of them there are. */
-    let live = 0
+    const livePushes = new LivePushes<Mailbox>(config)
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
     let totalMessages = 0
     let totalBytes = 0
-    /** Mail of ended endpoints on its way to the inbox. */
-    let moving = 0
+    /** Mail was refused since all mailboxes together last had room. */
+    let isRefusingAll = false
 
-    ledger.unsafeHolds("held", () => totalMessages + moving)
+    ledger.unsafeHolds("held", () => totalMessages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
 
     // -- safe with the broker ------------------------------------------------------------------------------------------
@@ -94,7 +81,7 @@ export const layer: Layer.Layer<
     const countAccepted = (letter: Letter) => {
       if (letter.isAccepted) return
       letter.isAccepted = true
-      if (letter.pushedAt !== undefined) live--
+      if (letter.pushedAt !== undefined) livePushes.accepted()
       ledger.unsafeCount("accepted", 1)
     }
 
@@ -105,7 +92,7 @@ export const layer: Layer.Layer<
         countAccepted(letter)
         totalMessages++
         totalBytes += letter.message.bytes
-        transaction.put(mail, keyOf(mailbox.key, letter.order), {
+        transaction.put(mail, keyOf(mailbox.key, letter.place), {
           message: letter.message,
           failures: letter.failures,
           pushed: letter.pushedAt !== undefined
@@ -131,24 +118,33 @@ export const layer: Layer.Layer<
       } else {
         totalMessages--
         totalBytes -= letter.message.bytes
-        transaction.delete(mail, keyOf(mailbox.key, letter.order))
+        transaction.delete(mail, keyOf(mailbox.key, letter.place))
       }
       // Dead letters count themselves.
       if (to !== "dead") ledger.unsafeCount(to, 1)
-      if (mailbox.isRefusing && hasRoom(mailbox, 0)) {
+      if ((mailbox.isRefusing && hasOwnRoom(mailbox, 1)) || (isRefusingAll && hasTotalRoom(1))) {
         mailbox.isRefusing = false
-        transaction.onDurable(() => {
-          for (const listener of spaceListeners) listener()
-        })
+        isRefusingAll = false
+        transaction.onDurable(announceSpace)
       }
     }
 
-    const hasRoom = ({ state }: Mailbox, bytes: number) =>
-      state.count < config.mailboxMessages &&
-      state.bytes + bytes <= config.mailboxBytes &&
-      totalMessages < config.totalMessages &&
-      totalBytes + bytes <= config.totalBytes &&
-      store.unsafeHealth()._tag === "Healthy"
+    const announceSpace = () => {
+      for (const listener of spaceListeners) listener()
+    }
+
+    const hasOwnRoom = ({ state }: Mailbox, bytes: number) =>
+      state.count < config.mailboxMessages && state.bytes + bytes <= config.mailboxBytes
+    const hasTotalRoom = (bytes: number) =>
+      totalMessages < config.totalMessages && totalBytes + bytes <= config.totalBytes
+
+    /** True when new mail of that size may be stored. */
+    const admits = (mailbox: Mailbox, bytes: number) => {
+      if (!hasTotalRoom(bytes)) isRefusingAll = true
+      else if (!hasOwnRoom(mailbox, bytes)) mailbox.isRefusing = true
+      else return store.unsafeHealth()._tag === "Healthy"
+      return false
+    }
 
     // -- pushing -------------------------------------------------------------------------------------------------------
 
@@ -173,9 +169,7 @@ export const layer: Layer.Layer<
 
     /** A live push: the connector is told when its receipt comes, or when it is stored instead. */
     const awaitReceipt = (mailbox: Mailbox, letter: Letter) => {
-      pending.push({ mailbox, letter, before: ledger.unsafeAccepted() + live })
-      live++
-      sweeper.unsafeWakeAt(letter.pushedAt! + config.spillAgeMs)
+      sweeper.unsafeWakeAt(livePushes.add(mailbox, letter, ledger.unsafeAccepted()))
     }
 
     /** Pushes what is held, as far as the window is open. */
@@ -212,12 +206,12 @@ export const layer: Layer.Layer<
     }
 
     /** Reads the next page. False when nothing could be read yet. */
-    const load = ({ key, state }: Mailbox, after: Order): boolean => {
+    const load = ({ key, state }: Mailbox, after: Place): boolean => {
       const { until } = under(ordered(key))
       const records = store.unsafeRange(mail, { after: keyOf(key, after), until, limit: config.windowMessages })
       const before = state.unloadedCount
       state.load(
-        records.map(([recordKey, record]) => letterOf(orderOf(recordKey), record)),
+        records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record)),
         records.length < config.windowMessages
       )
       return state.unloadedCount < before
@@ -225,68 +219,31 @@ export const layer: Layer.Layer<
 
     // -- time ----------------------------------------------------------------------------------------------------------
 
-    /** Stores what has waited too long for its receipt, and pushes again what was refused a while ago. */
+    /** Stores what has waited too long for its receipt, once the store can be written. Returns when to look again. */
+    const spill = (transaction: Transaction, at: number): number | undefined => {
+      const { due, next } = livePushes.due(at, ledger.unsafeAccepted())
+      if (due.length > 0 && store.unsafeHealth()._tag === "Failing") {
+        livePushes.putBack(due)
+        return at + config.spillAgeMs
+      }
+      for (const { letter, owner } of due) write(transaction, owner, owner.state.spill(letter.place))
+      return next
+    }
+
+    /** Spills, and pushes again what was refused a while ago. */
     const sweep = (at: number): number | undefined => {
       const transaction = new Transaction()
-      let index = 0
-      let next = Number.POSITIVE_INFINITY
-      for (; index < pending.length; index++) {
-        const { before, letter, mailbox } = pending[index]!
-        if (letter.stored !== "live" || letter.isAccepted) continue
-        const age = at - letter.pushedAt!
-        const isOverdue = age >= config.receiptMs
-        // Everything taken before the oldest live push is accepted: what is accepted beyond that came later.
-        const blocksOthers = age >= config.spillAgeMs && ledger.unsafeAccepted() - before >= config.spillAfterAccepted
-        if (!isOverdue && !blocksOthers) {
-          next = Math.min(letter.pushedAt! + config.receiptMs, at + config.spillAgeMs)
-          break
-        }
-        if (store.unsafeHealth()._tag === "Failing") {
-          next = at + config.spillAgeMs
-          break
-        }
-        write(transaction, mailbox, mailbox.state.spill(letter.order))
-      }
-      pending = pending.slice(index)
+      const next = spill(transaction, at)
       for (const mailbox of [...paused]) {
         paused.delete(mailbox)
         pump(transaction, mailbox)
       }
       store.unsafeCommit(transaction)
-      return Number.isFinite(next) ? next : undefined
+      return next
     }
     const sweeper = yield* makeSweeper(sweep)
 
     // -- the end of a mailbox ------------------------------------------------------------------------------------------
-
-    const toInbox = (transaction: Transaction, message: Message, originalTarget: string) =>
-      inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget })
-
-    /** Moves what lies in the store, page by page, each in one commit. */
-    const moveRest = (key: EndpointKey, after: Order, originalTarget: string, count: number): Effect.Effect<void> =>
-      Effect.gen(function* () {
-        // What is being written lies behind what is written.
-        yield* store.flush
-        let from = keyOf(key, after)
-        let left = count
-        while (true) {
-          const records = store.unsafeRange(mail, { after: from, until: under(ordered(key)).until, limit: page })
-          if (records.length === 0) {
-            moving -= left
-            return
-          }
-          const transaction = new Transaction()
-          for (const [recordKey, { message }] of records) {
-            transaction.delete(mail, recordKey)
-            toInbox(transaction, message, originalTarget)
-            moving--
-            left--
-            from = recordKey
-          }
-          store.unsafeCommit(transaction)
-          yield* Effect.yieldNow()
-        }
-      })
 
     const get = (key: EndpointKey): Mailbox => {
       const mailbox = mailboxes.get(key)
@@ -294,13 +251,20 @@ export const layer: Layer.Layer<
       return mailbox
     }
 
-    const detach = (transaction: Transaction, mailbox: Mailbox) => {
-      const { state } = mailbox
-      const outlet = state.deliversOver
+    /** Nothing comes over the mailbox's channel any more. */
+    const unbind = (mailbox: Mailbox) => {
+      const outlet = mailbox.state.deliversOver
       if (outlet === undefined) return
-      byChannel.get(outlet.channel)?.delete(mailbox)
-      for (const pushId of state.pushIds()) inFlight.delete(pushId)
-      const { dead, write: returned } = state.detach()
+      const attached = byChannel.get(outlet.channel)
+      attached?.delete(mailbox)
+      if (attached?.size === 0) byChannel.delete(outlet.channel)
+      for (const pushId of mailbox.state.pushIds()) inFlight.delete(pushId)
+    }
+
+    const detach = (transaction: Transaction, mailbox: Mailbox) => {
+      if (mailbox.state.deliversOver === undefined) return
+      unbind(mailbox)
+      const { dead, write: returned } = mailbox.state.detach()
       if (dead !== undefined) bury(transaction, mailbox, dead)
       write(transaction, mailbox, returned)
     }
@@ -324,22 +288,15 @@ export const layer: Layer.Layer<
         const mailbox = get(key)
         const { state } = mailbox
         if (kind === "moved") {
-          write(
-            transaction,
-            mailbox,
-            state.write(state.letter(message, { sequence: undefined, token: undefined, isAccepted: true }))
-          )
+          write(transaction, mailbox, state.write(state.letter(message, { token: undefined, isAccepted: true })))
           return true
         }
-        const letter = state.letter(message, { sequence: message.sequence, token, isAccepted: false })
+        const letter = state.letter(message, { token, isAccepted: false })
         if (state.canPushLive(letter, now()) && push(transaction, mailbox, letter)) {
           if (letter.pushedAt !== undefined) awaitReceipt(mailbox, letter)
           return true
         }
-        if (kind === "new" && !hasRoom(mailbox, message.bytes)) {
-          mailbox.isRefusing = true
-          return false
-        }
+        if (kind === "new" && !admits(mailbox, message.bytes)) return false
         write(transaction, mailbox, state.write(letter))
         return true
       },
@@ -361,25 +318,29 @@ export const layer: Layer.Layer<
 
       unsafeHandToInbox: (transaction, key, originalTarget) => {
         const mailbox = get(key)
-        detach(transaction, mailbox)
+        unbind(mailbox)
         mailboxes.delete(key)
         paused.delete(mailbox)
+        if (mailbox.isRefusing || isRefusingAll) transaction.onDurable(announceSpace)
+        isRefusingAll = false
         const { after, bytes, letters, unloaded } = mailbox.state.close()
         totalBytes -= bytes
-        const isHere = (letter: Letter) =>
-          unloaded === 0 ||
-          letter.order.sequence < after.sequence ||
-          (letter.order.sequence === after.sequence && letter.order.arrival <= after.arrival)
-        const here = letters.filter(isHere)
-        totalMessages -= unloaded + letters.length
+        const here = letters.filter(({ place }) => unloaded === 0 || place <= after)
+        totalMessages -= unloaded + letters.filter(({ stored }) => stored !== "live").length
         for (const letter of here) {
-          transaction.delete(mail, keyOf(key, letter.order))
-          toInbox(transaction, letter.message, originalTarget)
+          if (letter.stored === "live") {
+            countAccepted(letter)
+            transaction.onDurable(() => accept([letter]))
+          } else transaction.delete(mail, keyOf(key, letter.place))
+          inbox.unsafeAdd(transaction, {
+            message: letter.message,
+            reason: "closed_session_continuation",
+            originalTarget
+          })
         }
         if (unloaded === 0) return
         const rest = unloaded + letters.length - here.length
-        moving += rest
-        run(moveRest(key, after, originalTarget, rest))
+        backlog.unsafeMove(key, after, originalTarget, rest)
       },
 
       unsafeReceipt: (transaction, channel, pushId) => {

@@ -29,8 +29,6 @@ export interface InboundItem {
   readonly content: string
   readonly contentType: string
   readonly metadata: Metadata
-  /** The network's sequence number: a positive integer, ordered per connection. */
-  readonly sequence?: number
   /** The agent it was delivered for, where one connection carries several. */
   readonly recipient?: string
   /** Size of the frame it came in. */
@@ -103,8 +101,9 @@ export class Connector extends Context.Tag("broker/Connector")<
     readonly name: string
     readonly abilities: ConnectorAbilities
     /**
-     * From now until the scope ends `handler` gets every inbound message, in batches and in arrival order. Until it is called
-     * at most 10,000 messages or 64 MiB wait, then reading pauses; none is lost. `handler` is synchronous and does not throw.
+     * From now until the scope ends `handler` gets every inbound message, in batches and in the network's order; one that came
+     * out of order waits a moment for those before it. Until it is called at most 10,000 messages or 64 MiB wait, then reading
+     * pauses; none is lost. `handler` is synchronous and does not throw.
      */
     readonly receive: (handler: (batch: ReadonlyArray<InboundItem>) => void) => Effect.Effect<void, never, Scope.Scope>
     /** These are safe with the broker. Any order, repeats allowed; a connector with a cursor makes it contiguous. */

@@ -33,8 +33,10 @@ export class Inbox extends Context.Tag("broker/Inbox")<
   {
     /** True when a new message of that size may enter. */
     readonly unsafeHasRoom: (bytes: number) => boolean
-    /** Adds at the end, whatever the capacity; an id already there is replaced in its place. */
-    readonly unsafeAdd: (transaction: Transaction, item: UndispatchedItem) => void
+    /** Adds at the end, or at a reserved place, whatever the capacity; an id already there is replaced in its place. */
+    readonly unsafeAdd: (transaction: Transaction, item: UndispatchedItem, place?: number) => void
+    /** The first of so many places at the end, for mail that is added over several turns: what comes later is behind it. */
+    readonly unsafeReserve: (count: number) => number
     readonly unsafeGet: (id: string) => UndispatchedItem | undefined
     /** Takes the message out. The caller puts it elsewhere in the same transaction. */
     readonly unsafeTake: (transaction: Transaction, id: string) => UndispatchedItem | undefined

@@ -79,11 +79,10 @@ export const connectorContract = <E>(name: string, layer: Layer.Layer<Connector 
         const items = yield* inbound.take(sent.length)
         assert.deepStrictEqual(contents(items), sent)
         assert.strictEqual(new Set(tokens(items)).size, sent.length)
-        for (const { bytes, contentType, from, sequence } of items) {
+        for (const { bytes, contentType, from } of items) {
           assert.isAbove(bytes, 0)
           assert.isNotEmpty(from)
           assert.strictEqual(contentType, "text")
-          if (sequence !== undefined) assert.isTrue(Number.isSafeInteger(sequence) && sequence > 0)
         }
       }).pipe(Effect.provide(layer))
     )

@@ -31,7 +31,6 @@ export class FakeNetwork {
   private readonly released = new Map<string, InboundItem>()
   private readonly unaccepted = new Map<string, InboundItem>()
   private handler: ((batch: ReadonlyArray<InboundItem>) => void) | undefined
-  private sequence = 0
 
   /** Delivers messages in one batch; the content doubles as the id. */
   deliver(...messages: ReadonlyArray<Given>): void {
@@ -45,7 +44,6 @@ export class FakeNetwork {
           metadata: {},
           bytes: 100,
           redeliverable: true,
-          sequence: ++this.sequence,
           ...given,
           token: messageId
         }
@@ -106,7 +104,7 @@ export class FakeNetwork {
       },
       unsafeRedeliver: () => {
         network.redeliveries++
-        const items = [...network.released.values()].sort((a, b) => (a.sequence ?? 0) - (b.sequence ?? 0))
+        const items = [...network.unaccepted].flatMap(([token, item]) => (network.released.has(token) ? [item] : []))
         network.released.clear()
         if (items.length > 0) network.pass(items)
       },

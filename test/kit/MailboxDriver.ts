@@ -4,7 +4,7 @@
  */
 import { strict as assert } from "node:assert"
 import { ChannelId, MessageId, PushId } from "../../src/services/model/Ids.js"
-import { type Letter, type MailboxLimits, MailboxState, type Order } from "../../src/services/model/MailboxState.js"
+import { type Letter, type MailboxLimits, MailboxState, type Place } from "../../src/services/model/MailboxState.js"
 import { isExpired, type Message } from "../../src/services/model/Message.js"
 import { Commit, SortedMail } from "./SortedMail.js"
 
@@ -12,8 +12,8 @@ import { Commit, SortedMail } from "./SortedMail.js"
 interface Entry {
   readonly id: string
   readonly bytes: number
-  /** Where it belongs: by sequence, else behind all that arrived before it. */
-  readonly rank: readonly [sequence: number, arrival: number]
+  /** Where it belongs: behind all that arrived before it. */
+  readonly rank: number
   /** In the store, or on the way there. */
   isStored: boolean
   inFlight: PushId | undefined
@@ -23,7 +23,7 @@ interface Entry {
   failures: number
 }
 
-const isBefore = (a: Entry, b: Entry) => a.rank[0] < b.rank[0] || (a.rank[0] === b.rank[0] && a.rank[1] < b.rank[1])
+const isBefore = (a: Entry, b: Entry) => a.rank < b.rank
 
 const bytesOf = (entries: ReadonlyArray<Entry>) => entries.reduce((sum, { bytes }) => sum + bytes, 0)
 
@@ -39,9 +39,7 @@ export class MailboxDriver {
   readonly mail = new Map<string, Entry>()
   private readonly limits: MailboxLimits
   private readonly store = new SortedMail()
-  private readonly orders = new Map<PushId, Order>()
-  private readonly sequences = new Set<number>()
-  private lastSequence = 0
+  private readonly places = new Map<PushId, Place>()
   private arrived = 0
   private channel: { readonly id: ChannelId; readonly receipts: boolean } | undefined
   private channels = 0
@@ -56,10 +54,9 @@ export class MailboxDriver {
 
   // -- what can happen -------------------------------------------------------------------------------------------------
 
-  /** A message arrives: with the next sequence number, without one, or `late` by so many numbers. Returns its id. */
-  arrive(place: "next" | "none" | { readonly late: number }, bytes = 10, livesMs?: number): string {
+  /** A message arrives. Returns its id. */
+  arrive(bytes = 10, livesMs?: number): string {
     const id = `m${++this.arrived}`
-    const sequence = this.sequenceFor(place)
     const message: Message = {
       id: MessageId(id),
       from: "peer",
@@ -68,15 +65,12 @@ export class MailboxDriver {
       metadata: {},
       arrivedAt: this.now,
       bytes,
-      ...(sequence === undefined ? {} : { sequence }),
       ...(livesMs === undefined ? {} : { expiresAt: this.now + livesMs })
     }
-    const rank = [sequence ?? this.lastSequence, this.arrived] as const
-    this.lastSequence = Math.max(this.lastSequence, rank[0])
     this.mail.set(id, {
       id,
       bytes,
-      rank,
+      rank: this.arrived,
       isStored: false,
       inFlight: undefined,
       everPushed: false,
@@ -84,7 +78,7 @@ export class MailboxDriver {
       failures: 0
     })
     this.turn((commit) => {
-      const letter = this.state.letter(message, { sequence, token: id, isAccepted: false })
+      const letter = this.state.letter(message, { token: id, isAccepted: false })
       if (this.state.canPushLive(letter, this.now) && this.push(commit, letter)) return
       this.write(commit, this.state.write(letter))
     })
@@ -154,9 +148,9 @@ export class MailboxDriver {
   /** No receipt for too long: the live push and what is live before it are stored. */
   spill(index: number): void {
     const entry = this.pick(index)
-    const order = entry === undefined ? undefined : this.orders.get(entry.inFlight!)
-    if (order === undefined) return
-    this.turn((commit) => this.write(commit, this.state.spill(order)))
+    const place = entry === undefined ? undefined : this.places.get(entry.inFlight!)
+    if (place === undefined) return
+    this.turn((commit) => this.write(commit, this.state.spill(place)))
   }
 
   congest(): void {
@@ -285,7 +279,7 @@ export class MailboxDriver {
       return true
     }
     entry.inFlight = PushId(`p${++this.pushIds}`)
-    this.orders.set(entry.inFlight, letter.order)
+    this.places.set(entry.inFlight, letter.place)
     this.state.pushed(letter, entry.inFlight, this.now)
     return true
   }
@@ -303,13 +297,13 @@ export class MailboxDriver {
     }
   }
 
-  private load(after: Order): boolean {
+  private load(after: Place): boolean {
     const page = this.store.behind(after).slice(0, this.limits.windowMessages)
     const before = this.state.unloadedCount
     const letters = page.map(
-      ({ failures, message, order, pushed }): Letter => ({
+      ({ failures, message, place, pushed }): Letter => ({
         message,
-        order,
+        place,
         token: undefined,
         isAccepted: true,
         stored: "written",
@@ -324,8 +318,8 @@ export class MailboxDriver {
 
   private write(commit: Commit, letters: ReadonlyArray<Letter>): void {
     if (letters.length === 0) return
-    for (const { failures, message, order, pushedAt } of letters) {
-      commit.puts.push({ message, order, failures, pushed: pushedAt !== undefined })
+    for (const { failures, message, place, pushedAt } of letters) {
+      commit.puts.push({ message, place, failures, pushed: pushedAt !== undefined })
       const entry = this.mail.get(message.id)!
       assert.ok(!entry.isStored, `${entry.id} is written twice`)
       entry.isStored = true
@@ -343,17 +337,9 @@ export class MailboxDriver {
 
   private leave(commit: Commit, letter: Letter, to: Array<string>): void {
     const entry = this.mail.get(letter.message.id)!
-    if (entry.isStored) commit.deletes.push(letter.order)
+    if (entry.isStored) commit.deletes.push(letter.place)
     this.mail.delete(entry.id)
     to.push(entry.id)
-  }
-
-  private sequenceFor(place: "next" | "none" | { readonly late: number }): number | undefined {
-    if (place === "none") return undefined
-    const wanted = place === "next" ? 0 : this.lastSequence - place.late
-    const sequence = wanted > 0 && !this.sequences.has(wanted) ? wanted : this.lastSequence + 10
-    this.sequences.add(sequence)
-    return sequence
   }
 
   /** What is in flight, the oldest first. */

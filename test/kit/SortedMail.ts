@@ -1,10 +1,10 @@
 /** The store under a `MailboxDriver`: a sorted array, and commits on their way into it. */
 import { strict as assert } from "node:assert"
-import { compareOrder, type Order } from "../../src/services/model/MailboxState.js"
+import type { Place } from "../../src/services/model/MailboxState.js"
 import type { Message } from "../../src/services/model/Message.js"
 
 export interface MailRecord {
-  readonly order: Order
+  readonly place: Place
   readonly message: Message
   readonly failures: number
   readonly pushed: boolean
@@ -12,7 +12,7 @@ export interface MailRecord {
 
 export class Commit {
   readonly puts: Array<MailRecord> = []
-  readonly deletes: Array<Order> = []
+  readonly deletes: Array<Place> = []
   readonly effects: Array<() => void> = []
   isDurable = false
 }
@@ -37,14 +37,14 @@ export class SortedMail {
     if (commit === undefined) return
     commit.isDurable = true
     for (const record of commit.puts) {
-      const at = this.records.findIndex(({ order }) => compareOrder(order, record.order) >= 0)
-      const isTaken = at >= 0 && compareOrder(this.records[at]!.order, record.order) === 0
-      assert.ok(!isTaken, `two messages have the place ${JSON.stringify(record.order)}`)
+      const at = this.records.findIndex(({ place }) => place >= record.place)
+      const isTaken = at >= 0 && this.records[at]!.place === record.place
+      assert.ok(!isTaken, `two messages have the place ${record.place}`)
       this.records.splice(at < 0 ? this.records.length : at, 0, record)
     }
-    for (const order of commit.deletes) {
-      const at = this.records.findIndex((record) => compareOrder(record.order, order) === 0)
-      assert.ok(at >= 0, `nothing is stored at ${JSON.stringify(order)}`)
+    for (const place of commit.deletes) {
+      const at = this.records.findIndex((record) => record.place === place)
+      assert.ok(at >= 0, `nothing is stored at ${place}`)
       this.records.splice(at, 1)
     }
   }
@@ -56,7 +56,7 @@ export class SortedMail {
   }
 
   /** Records behind `after`, in order. */
-  behind(after: Order): ReadonlyArray<MailRecord> {
-    return this.records.filter(({ order }) => compareOrder(order, after) > 0)
+  behind(after: Place): ReadonlyArray<MailRecord> {
+    return this.records.filter(({ place }) => place > after)
   }
 }

@@ -1,6 +1,6 @@
 import type { MessageReceived } from "../../services/ipc/StreamFrame.js"
 import type { EndpointKey, PushId } from "../../services/model/Ids.js"
-import type { Letter, Order } from "../../services/model/MailboxState.js"
+import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered } from "../../services/model/StoreKey.js"
 import { table } from "../../services/Store.js"
@@ -16,17 +16,13 @@ export interface MailRecord {
 /** All mailboxes; the keys of one lie together, in its order. */
 export const mail = table<MailRecord>("mail", 1)
 
-export const keyOf = (endpoint: EndpointKey, { arrival, sequence }: Order): string =>
-  join(ordered(endpoint), ordered(sequence), ordered(arrival))
+export const keyOf = (endpoint: EndpointKey, place: Place): string => join(ordered(endpoint), ordered(place))
 
-export const orderOf = (key: string): Order => {
-  const [, sequence, arrival] = key.split("/")
-  return { sequence: Number.parseInt(sequence!, 36), arrival: Number.parseInt(arrival!, 36) }
-}
+export const placeOf = (key: string): Place => Number.parseInt(key.split("/")[1]!, 36)
 
-export const letterOf = (order: Order, { failures, message, pushed }: MailRecord): Letter => ({
+export const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
   message,
-  order,
+  place,
   token: undefined,
   isAccepted: true,
   stored: "written",

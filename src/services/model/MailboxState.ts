@@ -11,18 +11,15 @@ import type { ChannelId, PushId } from "./Ids.js"
 import type { Message } from "./Message.js"
 import { isExpired } from "./Message.js"
 
-/** Where a message stands in its mailbox: by the network's sequence, else behind everything that arrived before it. */
-export interface Order {
-  readonly sequence: number
-  readonly arrival: number
-}
+/** Where a message stands in its mailbox: behind everything that arrived before it. Counted from 1. */
+export type Place = number
 
-export const compareOrder = (a: Order, b: Order): number => a.sequence - b.sequence || a.arrival - b.arrival
+const byPlace = (a: Letter, b: Letter): number => a.place - b.place
 
 /** A message in a mailbox. */
 export interface Letter {
   readonly message: Message
-  readonly order: Order
+  readonly place: Place
   /** What the connector is told when the message is safe; `undefined` once told, or when there is nobody to tell. */
   token: unknown
   /** The broker has taken it for good, though the connector may not have been told yet. */
@@ -58,7 +55,7 @@ export type Next =
   | { readonly _tag: "Push"; readonly letter: Letter }
   | { readonly _tag: "Expired"; readonly letter: Letter }
   /** Read on from the store behind `after`. */
-  | { readonly _tag: "Load"; readonly after: Order }
+  | { readonly _tag: "Load"; readonly after: Place }
   /** Nothing now; at `until`, or when something happens. */
   | { readonly _tag: "Wait"; readonly until: number | undefined }
 
@@ -70,12 +67,10 @@ export class MailboxState {
   private readonly held: Array<Letter> = []
   /** Not in flight and not durable yet, in order of writing. */
   private readonly writing = new Set<Letter>()
-  /** Those of `writing` that belong before something held: nothing is pushed until they are durable. */
-  private readonly early = new Set<Letter>()
   /** Durable records behind `loadedUpTo`, which are not in memory. */
   private unloaded = 0
-  private loadedUpTo: Order = { sequence: -1, arrival: 0 }
-  private last: Order
+  private loadedUpTo: Place = 0
+  private last: Place
   private bytesInFlight = 0
   private liveCount = 0
   private outlet: Outlet | undefined
@@ -91,11 +86,7 @@ export class MailboxState {
   /** `stored` describes what the store already holds of this mailbox. */
   constructor(
     limits: MailboxLimits,
-    stored: { readonly count: number; readonly bytes: number; readonly last: Order } = {
-      count: 0,
-      bytes: 0,
-      last: { sequence: 0, arrival: 0 }
-    }
+    stored: { readonly count: number; readonly bytes: number; readonly last: Place } = { count: 0, bytes: 0, last: 0 }
   ) {
     this.limits = limits
     this.count = stored.count
@@ -129,17 +120,10 @@ export class MailboxState {
 
   // -- arrival -------------------------------------------------------------------------------------------------------
 
-  /** A letter for a message that arrives now. Without `sequence` it goes behind everything else. */
-  letter(
-    message: Message,
-    { isAccepted, sequence, token }: { sequence: number | undefined; token: unknown; isAccepted: boolean }
-  ): Letter {
-    const order =
-      sequence !== undefined && sequence !== this.last.sequence
-        ? { sequence, arrival: 0 }
-        : { sequence: this.last.sequence, arrival: this.last.arrival + 1 }
-    if (compareOrder(order, this.last) > 0) this.last = order
-    return { message, order, token, isAccepted, stored: "live", redelivered: false, failures: 0, pushedAt: undefined }
+  /** A letter for a message that arrives now. It goes behind everything else. */
+  letter(message: Message, { isAccepted, token }: { token: unknown; isAccepted: boolean }): Letter {
+    const place = ++this.last
+    return { message, place, token, isAccepted, stored: "live", redelivered: false, failures: 0, pushedAt: undefined }
   }
 
   /** True when an arriving letter can be pushed at once: nothing waits before it and the window is open. */
@@ -157,18 +141,18 @@ export class MailboxState {
 
   /** The letters one commit must hold to store `letter`: every earlier live one, then itself. They count as `writing` now. */
   write(letter: Letter): ReadonlyArray<Letter> {
-    const letters = this.spill(letter.order)
+    const letters = this.spill(letter.place)
     this.startWriting(letter)
-    this.queueWriting(letter)
+    this.writing.add(letter)
     return [...letters, letter]
   }
 
   /** The live letters up to `upTo`, which one commit must hold together. They stay in flight. */
-  spill(upTo: Order): Array<Letter> {
+  spill(upTo: Place): Array<Letter> {
     const letters: Array<Letter> = []
     if (this.liveCount === 0) return letters
     for (const letter of this.inFlight.values()) {
-      if (letter.stored === "live" && compareOrder(letter.order, upTo) <= 0) letters.push(letter)
+      if (letter.stored === "live" && letter.place <= upTo) letters.push(letter)
     }
     for (const letter of letters) {
       this.liveCount--
@@ -180,9 +164,7 @@ export class MailboxState {
   /** The letter's commit is durable. */
   wrote(letter: Letter): void {
     letter.stored = "written"
-    if (!this.writing.delete(letter)) return
-    this.early.delete(letter)
-    this.keep(letter)
+    if (this.writing.delete(letter)) this.keep(letter)
   }
 
   // -- delivery ------------------------------------------------------------------------------------------------------
@@ -200,7 +182,7 @@ export class MailboxState {
   }
 
   next(now: number): Next {
-    if (this.outlet === undefined || this.congested || this.early.size > 0) return nothing
+    if (this.outlet === undefined || this.congested) return nothing
     if (now < this.pausedUntil) return { _tag: "Wait", until: this.pausedUntil }
     const letter = this.held[0]
     if (letter === undefined) {
@@ -212,18 +194,20 @@ export class MailboxState {
 
   /** What the store holds behind the `Load` point, in order. `exhausted`: there is no more. */
   load(letters: ReadonlyArray<Letter>, exhausted: boolean): void {
-    const underWay = new Set([...this.writing].map(({ order }) => `${order.sequence}/${order.arrival}`))
+    const underWay = new Set(Array.from(this.writing, ({ place }) => place))
     for (const letter of letters) {
       // Durable already, but its `wrote` has not run: it places itself, and so does all behind it.
-      if (underWay.has(`${letter.order.sequence}/${letter.order.arrival}`)) return
+      if (underWay.has(letter.place)) return
       this.held.push(letter)
-      this.loadedUpTo = letter.order
+      this.loadedUpTo = letter.place
       this.unloaded--
     }
-    if (exhausted && this.unloaded > 0) {
-      this.count -= this.unloaded
-      this.unloaded = 0
-    }
+    if (!exhausted || this.unloaded === 0) return
+    // The store holds less than it said.
+    const stored = [...this.inFlight.values(), ...this.held, ...this.writing].filter(({ stored }) => stored !== "live")
+    this.unloaded = 0
+    this.count = stored.length
+    this.bytes = stored.reduce((sum, { message }) => sum + message.bytes, 0)
   }
 
   /** The letter was pushed and its receipt is awaited. */
@@ -271,7 +255,7 @@ export class MailboxState {
    */
   detach(): { readonly write: ReadonlyArray<Letter>; readonly dead: Letter | undefined } {
     this.outlet = undefined
-    const returned = [...this.inFlight.values()].sort((a, b) => compareOrder(a.order, b.order))
+    const returned = [...this.inFlight.values()].sort(byPlace)
     const pushIds = [...this.inFlight.keys()]
     for (const pushId of pushIds) this.land(pushId)
     const oldest = returned[0]
@@ -288,18 +272,15 @@ export class MailboxState {
   close(): {
     readonly letters: ReadonlyArray<Letter>
     readonly unloaded: number
-    readonly after: Order
+    readonly after: Place
     readonly bytes: number
   } {
     this.outlet = undefined
-    const letters = [...this.inFlight.values(), ...this.held, ...this.writing].sort((a, b) =>
-      compareOrder(a.order, b.order)
-    )
+    const letters = [...this.inFlight.values(), ...this.held, ...this.writing].sort(byPlace)
     const rest = { letters, unloaded: this.unloaded, after: this.loadedUpTo, bytes: this.bytes }
     this.inFlight.clear()
     this.held.length = 0
     this.writing.clear()
-    this.early.clear()
     this.unloaded = 0
     this.liveCount = 0
     this.bytesInFlight = 0
@@ -324,11 +305,6 @@ export class MailboxState {
     this.bytes += letter.message.bytes
   }
 
-  private queueWriting(letter: Letter): void {
-    this.writing.add(letter)
-    if (compareOrder(letter.order, this.last) < 0) this.early.add(letter)
-  }
-
   /** Out of flight. */
   private land(pushId: PushId): Letter | undefined {
     const letter = this.inFlight.get(pushId)
@@ -347,14 +323,11 @@ export class MailboxState {
         this.keep(letter)
         return []
       case "writing":
-        this.queueWriting(letter)
+        this.writing.add(letter)
         return []
       case "live": {
         // A crash before its receipt must not let a later stored letter overtake it.
-        const earlier = this.spill(letter.order)
-        this.startWriting(letter)
-        this.queueWriting(letter)
-        return [...earlier, letter]
+        return this.write(letter)
       }
     }
   }
@@ -362,20 +335,20 @@ export class MailboxState {
   /** A durable letter that is not in flight: into memory where it belongs there, else left to the store. */
   private keep(letter: Letter): void {
     const tail = this.held[this.held.length - 1]
-    const isBehind = tail === undefined || compareOrder(letter.order, tail.order) > 0
-    if (compareOrder(letter.order, this.loadedUpTo) > 0) {
+    const isBehind = tail === undefined || letter.place > tail.place
+    if (letter.place > this.loadedUpTo) {
       if (this.unloaded > 0 || (isBehind && this.held.length >= this.limits.windowMessages)) {
         this.unloaded++
         return
       }
-      this.loadedUpTo = letter.order
+      this.loadedUpTo = letter.place
     }
     if (isBehind) {
       this.held.push(letter)
       return
     }
     this.held.splice(
-      this.held.findIndex(({ order }) => compareOrder(letter.order, order) < 0),
+      this.held.findIndex(({ place }) => letter.place < place),
       0,
       letter
     )
@@ -387,7 +360,7 @@ export class MailboxState {
     while (this.held.length > 2 * this.limits.windowMessages) {
       this.held.pop()
       this.unloaded++
-      this.loadedUpTo = this.held[this.held.length - 1]!.order
+      this.loadedUpTo = this.held[this.held.length - 1]!.place
     }
   }
 

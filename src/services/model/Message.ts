@@ -15,8 +15,6 @@ export const Message = Schema.Struct({
   arrivedAt: Schema.Number,
   /** What it counts against byte limits: the size of the frame it came in. */
   bytes: Schema.Number,
-  /** The gateway's sequence number. Orders a mailbox. */
-  sequence: Schema.optionalWith(Schema.Number, { exact: true }),
   /** Not delivered at or after this time, epoch milliseconds. */
   expiresAt: Schema.optionalWith(Schema.Number, { exact: true })
 })

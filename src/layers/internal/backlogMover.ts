@@ -1,0 +1,62 @@
+import { Effect, FiberSet, type Scope } from "effect"
+import { Inbox } from "../../services/Inbox.js"
+import type { EndpointKey } from "../../services/model/Ids.js"
+import type { Place } from "../../services/model/MailboxState.js"
+import { ordered, under } from "../../services/model/StoreKey.js"
+import { Store, Transaction } from "../../services/Store.js"
+import { keyOf, mail } from "./mail.js"
+
+export interface BacklogMover {
+  /** Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. */
+  readonly unsafeMove: (key: EndpointKey, after: Place, originalTarget: string, count: number) => void
+  /** How many are on their way. */
+  readonly unsafeMoving: () => number
+}
+
+/** Read and moved in pages of so many messages, each in one commit. */
+const page = 256
+
+/** Moves the stored mail of ended endpoints to the inbox. */
+export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Scope.Scope> = Effect.gen(
+  function* () {
+    const store = yield* Store
+    const inbox = yield* Inbox
+    const run = yield* FiberSet.makeRuntime<never>()
+    let moving = 0
+
+    const move = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {
+      let place = inbox.unsafeReserve(count)
+      return Effect.gen(function* () {
+        // What is being written lies behind what is written.
+        yield* store.flush
+        let from = keyOf(key, after)
+        let left = count
+        while (true) {
+          const records = store.unsafeRange(mail, { after: from, until: under(ordered(key)).until, limit: page })
+          if (records.length === 0) {
+            moving -= left
+            return
+          }
+          const transaction = new Transaction()
+          for (const [recordKey, { message }] of records) {
+            transaction.delete(mail, recordKey)
+            inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget }, place++)
+            moving--
+            left--
+            from = recordKey
+          }
+          store.unsafeCommit(transaction)
+          yield* Effect.yieldNow()
+        }
+      })
+    }
+
+    return {
+      unsafeMove: (key, after, originalTarget, count) => {
+        moving += count
+        run(move(key, after, originalTarget, count))
+      },
+      unsafeMoving: () => moving
+    }
+  }
+)
