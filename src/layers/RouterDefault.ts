@@ -28,6 +28,8 @@ import { makeSweeper } from "./internal/sweeper.js"
 interface Arrival {
   readonly item: InboundItem
   readonly message: Message
+  /** It says when it expires, and nobody can read that. */
+  readonly isExpiryInvalid: boolean
 }
 
 /** An arrival for the inbox whose target may be a closed endpoint; later ones for the inbox wait behind it. */
@@ -80,6 +82,7 @@ export const layer: Layer.Layer<
     const asking: Array<Asking> = []
     let invalidExpiries = 0
     let asked = 0
+    let askedAt = Number.NEGATIVE_INFINITY
     const now = () => clock.unsafeCurrentTimeMillis()
 
     const view: RouteView<Endpoint> = {
@@ -94,11 +97,17 @@ export const layer: Layer.Layer<
 
     // -- taking and refusing -------------------------------------------------------------------------------------------
 
-    /** The broker has the message for good once the transaction is durable. */
-    const taken = (transaction: Transaction, { item, message }: Arrival) => {
-      ledger.unsafeCount("accepted", 1)
-      transaction.onDurable(() => connector.unsafeAccept([item.token]))
+    /** Nobody else need keep the message. */
+    const took = ({ isExpiryInvalid, message }: Arrival) => {
+      if (isExpiryInvalid) invalidExpiries++
       holdBack.take(message.id, message.bytes)
+    }
+
+    /** The broker has the message for good once the transaction is durable. */
+    const accept = (transaction: Transaction, arrival: Arrival) => {
+      ledger.unsafeCount("accepted", 1)
+      transaction.onDurable(() => connector.unsafeAccept([arrival.item.token]))
+      took(arrival)
     }
 
     /** The message waits at the network and is asked for again. */
@@ -112,29 +121,32 @@ export const layer: Layer.Layer<
       redelivery.unsafeWakeAt(now() + delay({ base: config.holdBackMs, cap: config.holdBackMaxMs }, asked, 1))
     }
 
-    const redelivery = yield* makeSweeper(() => {
+    const redelivery = yield* makeSweeper((at) => {
       if (holdBack.isEmpty) return undefined
       asked++
-      holdBack.askAgain()
-      connector.unsafeRedeliver()
+      // Without a link nothing can come back, and its absence says nothing.
+      if (connector.unsafeLink().state === "up") {
+        askedAt = at
+        holdBack.askAgain()
+        connector.unsafeRedeliver()
+      }
       return now() + delay({ base: config.holdBackMs, cap: config.holdBackMaxMs }, asked, Math.random())
     })
 
-    /** Space was freed. Several slots freed together are one request. */
+    /** Space was freed. Slots freed soon after each other are one request: an answer is awaited before the next. */
     const askSoon = () => {
       if (holdBack.isEmpty) return
       asked = 0
-      redelivery.unsafeWakeAt(now() + 10)
+      redelivery.unsafeWakeAt(Math.max(now() + 10, askedAt + config.holdBackMs / 10))
     }
     inbox.unsafeOnSpace(askSoon)
     mailboxes.unsafeOnSpace(askSoon)
 
     // -- one message ---------------------------------------------------------------------------------------------------
 
-    const messageOf = (item: InboundItem): Message => {
+    const arrive = (item: InboundItem): Arrival => {
       const expiresAt = expiry(item.metadata)
-      if (expiresAt === "invalid") invalidExpiries++
-      return {
+      const message: Message = {
         id: MessageId(item.messageId ?? mintUuid()),
         from: item.from,
         content: item.content,
@@ -142,27 +154,29 @@ export const layer: Layer.Layer<
         metadata: admitInbound(item.metadata, mintTrace),
         arrivedAt: now(),
         bytes: item.bytes,
-        ...(item.sequence === undefined ? {} : { sequence: item.sequence }),
         ...(typeof expiresAt === "number" ? { expiresAt } : {})
       }
+      return { item, message, isExpiryInvalid: expiresAt === "invalid" }
     }
 
     const route = (transaction: Transaction, item: InboundItem) => {
-      const message = messageOf(item)
-      const arrival = { item, message }
-      if (item.redeliverable && holdBack.stalls(message.id)) return connector.unsafeRelease([item.token])
+      const arrival = arrive(item)
+      const { message } = arrival
       if (inbox.unsafeGet(message.id) !== undefined) {
-        holdBack.take(message.id, 0)
-        return connector.unsafeAccept([item.token])
+        // The first of its id may not be durable yet.
+        transaction.isBarrier = true
+        transaction.onDurable(() => connector.unsafeAccept([item.token]))
+        return holdBack.take(message.id, 0)
       }
       if (isDeeperThan(item.metadata, config.jsonDepth)) {
-        taken(transaction, arrival)
+        accept(transaction, arrival)
         return deadLetters.unsafeAdd(transaction, { message, reason: "too_deep", at: message.arrivedAt })
       }
       if (isExpired(message, message.arrivedAt)) {
-        taken(transaction, arrival)
+        accept(transaction, arrival)
         return ledger.unsafeCount("expired", 1)
       }
+      if (item.redeliverable && holdBack.stalls(message.id)) return connector.unsafeRelease([item.token])
       const route = plan(message.metadata, item.recipient, view)
       if (route._tag === "Endpoint") {
         if (route.contenders > 1) {
@@ -181,7 +195,7 @@ export const layer: Layer.Layer<
       if (!mailboxes.unsafeDeliver(transaction, key, { message, token: item.token, kind })) {
         return refuse(arrival, destination)
       }
-      holdBack.take(message.id, message.bytes)
+      took(arrival)
       const correlationId = text(message.metadata, "correlation_id")
       if (correlationId !== undefined) replies.unsafeRecord(transaction, key, correlationId)
     }
@@ -190,9 +204,12 @@ export const layer: Layer.Layer<
 
     /** To the inbox; when its target may be a closed endpoint, the platform is asked first, and what comes later waits. */
     const askOrAdd = (transaction: Transaction, arrival: Arrival, target: string | undefined) => {
+      if (arrival.item.redeliverable) {
+        const isCrowded = asking.length >= config.holdBackMessages
+        if (!holdBack.mayPass(arrival.message.id, toInbox) || isCrowded) return refuse(arrival, toInbox)
+      }
       const isClosed = target === undefined ? false : closedLookup.unsafePeek(target)
       if (asking.length === 0 && isClosed !== undefined) return addToInbox(transaction, arrival, target, isClosed)
-      if (arrival.item.redeliverable && asking.length >= config.holdBackMessages) return refuse(arrival, toInbox)
       const entry: Asking = { ...arrival, target, isClosed }
       asking.push(entry)
       if (isClosed !== undefined) return
@@ -215,11 +232,9 @@ export const layer: Layer.Layer<
 
     const addToInbox = (transaction: Transaction, arrival: Arrival, target: string | undefined, isClosed: boolean) => {
       const { item, message } = arrival
-      if (item.redeliverable) {
-        const hasRoom = inbox.unsafeHasRoom(message.bytes) && store.unsafeHealth()._tag === "Healthy"
-        if (!holdBack.mayPass(message.id, toInbox) || !hasRoom) return refuse(arrival, toInbox)
-      }
-      taken(transaction, arrival)
+      const hasRoom = inbox.unsafeHasRoom(message.bytes) && store.unsafeHealth()._tag === "Healthy"
+      if (item.redeliverable && !hasRoom) return refuse(arrival, toInbox)
+      accept(transaction, arrival)
       const reason: UndispatchedReason = isClosed ? "closed_session_continuation" : "unaddressed"
       inbox.unsafeAdd(transaction, {
         message,

@@ -31,6 +31,8 @@ export type Op =
 export class Transaction {
   readonly ops: Array<Op> = []
   readonly effects: Array<() => void> = []
+  /** Its effects wait for all transactions before it, also when it has no records of its own. */
+  isBarrier = false
 
   put<A>(table: Table<A>, key: Key, value: A): void {
     this.ops.push({ _tag: "Put", table: table as Table<unknown>, key, value })
@@ -66,7 +68,7 @@ export class Store extends Context.Tag("broker/Store")<
     /**
      * Takes the transaction; transactions become durable whole and in the order of these calls, all that wait together in one
      * write. `onDurable` effects run in that order afterwards. A write that fails is retried, in order, until it succeeds:
-     * what was decided stays decided, and the outside waits. A transaction without records runs its effects at once.
+     * what was decided stays decided, and the outside waits. A transaction without records runs its effects at once, unless it is a barrier.
      *
      * Look at `unsafeHealth` before taking on new work: what is handed over while the store fails waits in memory.
      */

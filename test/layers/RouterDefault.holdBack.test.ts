@@ -46,7 +46,7 @@ describe("A8, D8: a full inbox", () => {
         yield* pass(10)
         yield* dispatch("m1", plugin)
         yield* dispatch("m2", plugin)
-        yield* pass(10)
+        yield* pass(500)
         yield* settled
         assert.deepStrictEqual(
           yield* undispatched,
@@ -155,6 +155,11 @@ describe("A8, D8: a full inbox", () => {
       yield* delivered(network, ...unaddressed("a"), { content: "b", metadata: { expires_at: "soon" } })
       for (const wait of [5_000, 10_000]) yield* pass(wait)
       assert.strictEqual(network.redeliveries, 2)
+      assert.strictEqual((yield* status).invalidExpiries, 0)
+      const plugin = yield* session(11)
+      yield* dispatch("a", plugin)
+      yield* pass(500)
+      assert.deepStrictEqual(yield* undispatched, ["b"])
       assert.strictEqual((yield* status).invalidExpiries, 1)
     }).pipe(Effect.provide(broker(network, { inboxMessages: 1 })))
   })

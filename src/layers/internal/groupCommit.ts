@@ -89,24 +89,28 @@ export const groupCommit = (
     }
 
     const unsafeCommit = (transaction: Transaction) => {
-      if (transaction.ops.length === 0) return perform(transaction)
+      const waits = transaction.isBarrier && (isBusy || waiting.length > 0)
+      if (transaction.ops.length === 0 && !waits) return perform(transaction)
       waiting.push(transaction)
       if (!isBusy) start()
     }
 
-    const whenDurable = (transaction: Transaction, force: boolean) =>
+    const commit = (transaction: Transaction) =>
       Effect.async<void>((resume) => {
         transaction.onDurable(() => resume(Effect.void))
-        if (!force || (!isBusy && waiting.length === 0)) return unsafeCommit(transaction)
-        waiting.push(transaction)
+        unsafeCommit(transaction)
       })
 
     return {
       unsafeCommit,
-      commit: (transaction) => whenDurable(transaction, false),
+      commit,
       unsafeGet: driver.get,
       unsafeRange: driver.range,
       unsafeHealth: () => health,
-      flush: Effect.suspend(() => whenDurable(new Transaction(), true))
+      flush: Effect.suspend(() => {
+        const barrier = new Transaction()
+        barrier.isBarrier = true
+        return commit(barrier)
+      })
     }
   })

@@ -3,16 +3,25 @@
  * again. Until it arrives again, nothing passes it on its way to the same destination.
  *
  * The network redelivers in order. So the messages a destination waits for come back in the order they were refused, and one
- * that does not come back before its successor is no longer owed.
+ * that does not come back before its successor, or in three rounds of asking, is no longer owed.
  */
 import type { MessageId } from "./Ids.js"
 
 /** The inbox, or one endpoint's mailbox. */
 export type Destination = string
 
+/** A refused message. */
+interface Waiting {
+  /** The round in which it was last seen. */
+  seenIn: number
+  /** What had been taken when it was first refused. */
+  readonly messages: number
+  readonly bytes: number
+}
+
 interface Blocked {
-  /** The refused, in the order they first came, with the round in which each was last seen. */
-  readonly waiting: Map<MessageId, number>
+  /** In the order they first came. */
+  readonly waiting: Map<MessageId, Waiting>
   readonly since: number
 }
 
@@ -22,14 +31,17 @@ export interface HoldBackLimits {
   readonly bytes: number | undefined
 }
 
+/** What did not come back in so many rounds is not waited for. */
+const patience = 3
+
 export class HoldBack {
   private readonly blocked = new Map<Destination, Blocked>()
   private readonly destinationOf = new Map<MessageId, Destination>()
   private round = 0
   private takenMessages = 0
   private takenBytes = 0
-  /** Once the limit is reached: the first message refused for it. Nothing passes until it is back. */
-  private stalledAt: MessageId | undefined
+  /** Once the limit is reached: the first message that waits for it, and when it was last seen. */
+  private stall: { readonly id: MessageId; seenIn: number } | undefined
   private readonly limits: HoldBackLimits
 
   constructor(limits: HoldBackLimits) {
@@ -37,17 +49,11 @@ export class HoldBack {
   }
 
   get isEmpty(): boolean {
-    return this.blocked.size === 0 && this.stalledAt === undefined
+    return this.blocked.size === 0 && this.stall === undefined
   }
 
   /** True when the message may try its destination now. */
   mayPass(id: MessageId, destination: Destination): boolean {
-    if (this.stalledAt !== undefined) {
-      if (this.stalledAt !== id) return false
-      this.stalledAt = undefined
-      this.takenMessages = 0
-      this.takenBytes = 0
-    }
     const before = this.destinationOf.get(id)
     // Routed elsewhere than last time: nobody need wait for it there.
     if (before !== undefined && before !== destination) this.settle(id)
@@ -60,42 +66,48 @@ export class HoldBack {
 
   /** The message was not stored. It will be asked for again. */
   refuse(id: MessageId, destination: Destination, now: number): void {
-    if (this.stalledAt !== undefined) return
     let blocked = this.blocked.get(destination)
     if (blocked === undefined) {
       blocked = { waiting: new Map(), since: now }
       this.blocked.set(destination, blocked)
     }
-    blocked.waiting.set(id, this.round)
+    const waiting = blocked.waiting.get(id)
+    if (waiting !== undefined) waiting.seenIn = this.round
+    else blocked.waiting.set(id, { seenIn: this.round, messages: this.takenMessages, bytes: this.takenBytes })
     this.destinationOf.set(id, destination)
   }
 
-  /** The message was taken: stored, pushed, or dead. Counts against the limit while something is held back. */
+  /** The message was taken: stored, pushed, or dead. One that was not held back counts against the limit. */
   take(id: MessageId, bytes: number): void {
-    this.settle(id)
-    if (this.blocked.size === 0) {
-      this.takenMessages = 0
-      this.takenBytes = 0
-      return
-    }
+    if (this.stall?.id === id) this.stall = undefined
+    if (this.blocked.size === 0 || this.settle(id)) return
     this.takenMessages++
     this.takenBytes += bytes
   }
 
   /** True when so much was taken behind a held-back message that this one, too, must wait at the network. */
   stalls(id: MessageId): boolean {
-    if (this.stalledAt !== undefined) return this.stalledAt !== id
-    const { messages, bytes } = this.limits
-    const isFull =
-      (messages !== undefined && this.takenMessages >= messages) || (bytes !== undefined && this.takenBytes >= bytes)
-    if (!isFull || this.destinationOf.has(id)) return false
-    this.stalledAt = id
+    // Held back itself, it comes before everything that waits for the limit.
+    if (this.destinationOf.has(id)) return false
+    if (this.stall !== undefined) {
+      if (this.stall.id !== id) return true
+      this.stall.seenIn = this.round
+      // It came back, and what came before it did not.
+      this.forgetBefore(this.round)
+    }
+    if (!this.isFull()) {
+      this.stall = undefined
+      return false
+    }
+    this.stall ??= { id, seenIn: this.round }
     return true
   }
 
   /** All that is held back is asked for again. */
   askAgain(): void {
     this.round++
+    this.forgetBefore(this.round - patience + 1)
+    if (this.stall !== undefined && this.stall.seenIn <= this.round - patience) this.stall = undefined
   }
 
   /** What is blocked, for status: the destination, since when, and how many messages it is known to wait for. */
@@ -108,28 +120,53 @@ export class HoldBack {
   }
 
   get isStalled(): boolean {
-    return this.stalledAt !== undefined
+    return this.stall !== undefined
   }
 
-  private settle(id: MessageId): void {
+  /** Counted behind the message held back longest. */
+  private isFull(): boolean {
+    const { bytes, messages } = this.limits
+    for (const { waiting } of this.blocked.values()) {
+      const [oldest] = waiting.values()
+      if (oldest === undefined) continue
+      if (messages !== undefined && this.takenMessages - oldest.messages >= messages) return true
+      if (bytes !== undefined && this.takenBytes - oldest.bytes >= bytes) return true
+    }
+    return false
+  }
+
+  /** True when it was held back. */
+  private settle(id: MessageId): boolean {
     const destination = this.destinationOf.get(id)
-    if (destination === undefined) return
+    if (destination === undefined) return false
+    this.forget(destination, id)
+    return true
+  }
+
+  /** `id` came back in this round and those before it did not: the network no longer has them. */
+  private forgetOvertaken({ waiting }: Blocked, id: MessageId): void {
+    for (const [earlier, { seenIn }] of waiting) {
+      if (earlier === id) break
+      if (seenIn < this.round) {
+        waiting.delete(earlier)
+        this.destinationOf.delete(earlier)
+      }
+    }
+    waiting.get(id)!.seenIn = this.round
+  }
+
+  /** Those last seen before that round are not owed any longer. */
+  private forgetBefore(round: number): void {
+    for (const [destination, { waiting }] of this.blocked) {
+      for (const [id, { seenIn }] of waiting) if (seenIn < round) this.forget(destination, id)
+    }
+  }
+
+  private forget(destination: Destination, id: MessageId): void {
     this.destinationOf.delete(id)
     const blocked = this.blocked.get(destination)
     if (blocked === undefined) return
     blocked.waiting.delete(id)
     if (blocked.waiting.size === 0) this.blocked.delete(destination)
-  }
-
-  /** `id` came back in this round and those before it did not: the network no longer has them. */
-  private forgetOvertaken(blocked: Blocked, id: MessageId): void {
-    for (const [earlier, seenIn] of blocked.waiting) {
-      if (earlier === id) break
-      if (seenIn < this.round) {
-        blocked.waiting.delete(earlier)
-        this.destinationOf.delete(earlier)
-      }
-    }
-    blocked.waiting.set(id, this.round)
   }
 }

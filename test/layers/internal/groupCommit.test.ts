@@ -224,6 +224,27 @@ describe("an effect that throws", () => {
 })
 
 describe("a transaction without records", () => {
+  it.scoped("waits for all before it when it is a barrier, and runs at once where nothing is before it", () =>
+    Effect.gen(function* () {
+      const { driver, put, store, told } = yield* setup
+      const barrier = (name: string) => {
+        const transaction = new Transaction()
+        transaction.isBarrier = true
+        transaction.onDurable(() => told.push(name))
+        store.unsafeCommit(transaction)
+      }
+      barrier("first")
+      assert.deepStrictEqual(told, ["first"])
+      driver.isHanging = true
+      put("a")
+      barrier("second")
+      yield* turns
+      assert.deepStrictEqual(told, ["first"])
+      driver.letGo()
+      yield* turns
+      assert.deepStrictEqual(told, ["first", "a", "second"])
+    })
+  )
   it.scoped("runs its effects at once, whatever is being written", () =>
     Effect.gen(function* () {
       const { driver, put, store, told } = yield* setup
