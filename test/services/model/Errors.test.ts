@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Either, Schema } from "effect"
 import * as Errors from "../../../src/services/model/Errors.js"
 
-const { bodyOf, onWire, ...classes } = Errors
+const { bodyOf, onWire, passedOn, passedOnStatus, PlatformRefused, ...classes } = Errors
 
 /** Codes and statuses of spec/ipc.md and design.md; the key is the class. */
 const wire: { readonly [Name in keyof typeof classes]: readonly [code: string, status: number] } = {
@@ -75,6 +75,16 @@ describe("refusals", () => {
   it("the body of one is not taken for another", () => {
     const body = bodyOf(new Errors.EndpointUnknown({ message: "gone" }))
     assert.isTrue(Either.isLeft(Schema.decodeUnknownEither(onWire(Errors.UnknownEndpoint))(body)))
+  })
+  it("of the platform keep its code and message, and travel under its own status", () => {
+    const refused = new PlatformRefused({ status: 409, code: "quota", message: "Too many." })
+    const body = { error: "quota", message: "Too many." }
+    assert.deepStrictEqual<object>(bodyOf(refused), body)
+    assert.deepStrictEqual<object>(Schema.encodeSync(passedOn)(refused), body)
+    const back = Schema.decodeUnknownSync(passedOn)(body)
+    assert.instanceOf(back, PlatformRefused)
+    assert.deepStrictEqual([back.code, back.message], ["quota", "Too many."])
+    assert.strictEqual(HttpApiSchema.getStatusErrorAST(passedOn.ast), passedOnStatus)
   })
   it("says whether it is worth trying again, where that is the question", () => {
     assert.deepStrictEqual<object>(bodyOf(new Errors.SendUnknown({ message: "m", retryable: false })), {

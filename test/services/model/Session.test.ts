@@ -6,7 +6,7 @@ import {
   Session,
   type SessionClaims,
   sessionFrom
-} from "../../../src/services/model/Registration.js"
+} from "../../../src/services/model/Session.js"
 
 const rules = { now: "2031-03-04T08:16:02.000Z", taskHintMax: 5 }
 const from = (claims: Partial<SessionClaims>) => sessionFrom({ kind: "test", ...claims }, rules)
