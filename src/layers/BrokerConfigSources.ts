@@ -33,11 +33,12 @@ export const sourcesFor = (base: string, given: Pick<Sources, "environment" | "f
 }
 
 interface Given {
-  readonly value: string
+  readonly value: unknown
   readonly where: string
 }
 
 const names = Object.keys(settings) as ReadonlyArray<SettingName>
+const isPlain = (value: unknown) => value !== null && typeof value !== "object" && value !== ""
 const isSetting = (name: string): name is SettingName => Object.hasOwn(settings, name)
 
 export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =>
@@ -48,7 +49,7 @@ export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =
       if (!isSetting(name)) {
         return yield* new SettingsError({ message: `${sources.file.path} sets "${name}", which is no setting.` })
       }
-      given.set(name, { value: String(value), where: `"${name}" in ${sources.file.path}` })
+      given.set(name, { value, where: `"${name}" in ${sources.file.path}` })
     }
     for (const name of names) {
       const value = sources.environment[environmentName(name)]
@@ -63,7 +64,11 @@ export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =
       given.set(name, { value, where: `"${name}" on the command line` })
     }
 
-    const provider = ConfigProvider.fromMap(new Map(Array.from(given, ([name, { value }]) => [name, value])))
+    // `Config` would take an empty text for one that is not given, and replace it by the default.
+    const unfit = Array.from(given.keys()).find((name) => !isPlain(given.get(name)!.value))
+    if (unfit !== undefined) return yield* new SettingsError({ message: about(unfit, given) })
+
+    const provider = ConfigProvider.fromMap(new Map(Array.from(given, ([name, { value }]) => [name, String(value)])))
     const values = yield* Effect.mapError(
       Effect.either(provider.load(description)).pipe(
         Effect.flatMap(Either.match({ onLeft: Effect.fail, onRight: Effect.succeed }))
@@ -101,16 +106,16 @@ const sentence = (error: ConfigError.ConfigError, given: ReadonlyMap<SettingName
   ConfigError.reduceWithContext(error, undefined, {
     andCase: (_, left: string) => left,
     orCase: (_, left: string) => left,
-    missingDataCase: (_, path) => about(path, given),
-    invalidDataCase: (_, path) => about(path, given),
-    sourceUnavailableCase: (_, path) => about(path, given),
-    unsupportedCase: (_, path) => about(path, given)
+    missingDataCase: (_, path) => about(path[0] as SettingName, given),
+    invalidDataCase: (_, path) => about(path[0] as SettingName, given),
+    sourceUnavailableCase: (_, path) => about(path[0] as SettingName, given),
+    unsupportedCase: (_, path) => about(path[0] as SettingName, given)
   })
 
-const about = (path: ReadonlyArray<string>, given: ReadonlyMap<SettingName, Given>): string => {
-  const name = path[0] as SettingName
-  const source = given.get(name)
-  return `${source?.where ?? name} is "${source?.value ?? ""}"; it must be ${settings[name].expects}.`
+const about = (name: SettingName, given: ReadonlyMap<SettingName, Given>): string => {
+  const { value, where } = given.get(name) ?? { value: "", where: name }
+  const shown = typeof value === "object" ? JSON.stringify(value) : `"${value}"`
+  return `${where} is ${shown}; it must be ${settings[name].expects}.`
 }
 
 const checkTogether = (values: Settings): Effect.Effect<Settings, SettingsError> => {

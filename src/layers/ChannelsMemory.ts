@@ -110,6 +110,8 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
           onEmpty = () => resume(Effect.void)
           for (const channel of open.values()) channel.socket.close(code, reason)
         }).pipe(
+          // The broker leaves uninterruptibly, and a timeout waits for what cannot be interrupted.
+          Effect.interruptible,
           Effect.timeoutOption(withinMs),
           Effect.zipRight(
             Effect.sync(() => {

@@ -36,8 +36,13 @@ const Undelivered = Schema.Struct({
 type Undelivered = typeof Undelivered.Type
 const records = table<Undelivered>("loopback", 1)
 
-/** How many ids of delivered messages are remembered, so that a repeated send delivers once. */
-const rememberedIds = 10_000
+/** How many accepted messages are remembered beside all that wait, so that a repeated send delivers once. */
+const remembered = 10_000
+
+interface Item extends InboundItem {
+  readonly messageId: string
+  readonly token: string
+}
 
 interface Address {
   readonly agent: string
@@ -46,6 +51,9 @@ interface Address {
 
 export const addressOf = (agent: string, endpointId?: string): string =>
   `local:${encodeURIComponent(agent)}${endpointId === undefined ? "" : `/${encodeURIComponent(endpointId)}`}`
+
+/** Half a character has no percent-encoding. */
+const isProperText = (text: string) => !/\p{Surrogate}/u.test(text)
 
 export const parseAddress = (address: string): Address | undefined => {
   const match = /^local:([^/]+)(?:\/([^/]+))?$/.exec(address)
@@ -72,16 +80,18 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       const clock = yield* Effect.clock
       const link: Link = { state: "up", since: clock.unsafeCurrentTimeMillis() }
 
-      const undelivered = new Map<string, InboundItem>()
+      const undelivered = new Map<string, Item>()
       const released = new Set<string>()
-      const delivered = new Set<string>()
+      /** What senders were answered, by message id. */
+      const waiting = new Map<string, SendReceipt>()
+      const accepted = new Map<string, SendReceipt>()
       let handler: ((batch: ReadonlyArray<InboundItem>) => void) | undefined
       let last = 0
 
       const itemOf = (
         key: string,
         { bytes, content, contentType, from, messageId, metadata, recipient }: Undelivered
-      ) => ({
+      ): Item => ({
         messageId,
         from,
         content,
@@ -94,6 +104,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       })
       for (const [key, record] of store.unsafeRange(records, { from: "", until: "~" })) {
         undelivered.set(key, itemOf(key, record))
+        waiting.set(record.messageId, { messageId: record.messageId, status: "stored" })
         last = Number.parseInt(key, 36)
       }
 
@@ -110,6 +121,13 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
 
       const send = (message: OutboundMessage) =>
         Effect.suspend((): Effect.Effect<SendReceipt, SendError> => {
+          const before = waiting.get(message.messageId) ?? accepted.get(message.messageId)
+          // The first time it may not be durable yet.
+          if (before !== undefined) return Effect.as(store.flush, before)
+          const sender = message.agent ?? accountId
+          if (!isProperText(sender)) {
+            return rejected("address_invalid", "the sender has no address, because its agent id is no proper text")
+          }
           const address = parseAddress(message.to)
           if (address === undefined) {
             return rejected(
@@ -131,8 +149,6 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           if (message.requireLive && status === "stored") {
             return rejected("recipient_not_live", `no active session takes messages to "${message.to}" now`)
           }
-          const receipt = { messageId: message.messageId, status }
-          if (delivered.has(message.messageId)) return Effect.succeed(receipt)
           if (undelivered.size >= loopbackPending) {
             return new ConnectorUnavailable({
               reason: `the loopback network holds ${undelivered.size} undelivered messages and takes no more`
@@ -143,24 +159,30 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           const record: Undelivered = {
             messageId: message.messageId,
             recipient: agent,
-            from: addressOf(message.agent ?? accountId),
+            from: addressOf(sender),
             content: message.content,
             contentType: message.contentType,
             metadata,
             bytes: Buffer.byteLength(message.content) + JSON.stringify(metadata).length
           }
-          remember(message.messageId)
+          const receipt = { messageId: message.messageId, status }
           const item = itemOf(key, record)
-          undelivered.set(key, item)
-          const transaction = new Transaction()
-          transaction.put(records, key, record)
-          handler?.([item])
-          return Effect.as(store.commit(transaction), receipt)
+          return Effect.async((resume) => {
+            undelivered.set(key, item)
+            waiting.set(message.messageId, receipt)
+            const transaction = new Transaction()
+            transaction.put(records, key, record)
+            transaction.onDurable(() => resume(Effect.succeed(receipt)))
+            // Before the handler, which may accept at once: what it deletes must be there.
+            store.unsafeCommit(transaction)
+            handler?.([item])
+          })
         })
 
       const remember = (messageId: string) => {
-        delivered.add(messageId)
-        if (delivered.size > rememberedIds) delivered.delete(delivered.values().next().value!)
+        accepted.set(messageId, waiting.get(messageId)!)
+        waiting.delete(messageId)
+        if (accepted.size > remembered) accepted.delete(accepted.keys().next().value!)
       }
 
       return {
@@ -170,6 +192,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           Effect.acquireRelease(
             Effect.sync(() => {
               handler = given
+              released.clear()
               if (undelivered.size > 0) given([...undelivered.values()])
             }),
             () =>
@@ -180,8 +203,11 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
         unsafeAccept: (tokens) => {
           const transaction = new Transaction()
           for (const token of tokens as ReadonlyArray<string>) {
-            if (!undelivered.delete(token)) continue
+            const item = undelivered.get(token)
+            if (item === undefined) continue
+            undelivered.delete(token)
             released.delete(token)
+            remember(item.messageId)
             transaction.delete(records, token)
           }
           store.unsafeCommit(transaction)

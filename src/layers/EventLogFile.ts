@@ -68,8 +68,15 @@ export const layer: Layer.Layer<EventLog, never, BrokerConfig | Paths> = Layer.s
         dropped++
         return
       }
-      const ts = new Date(clock.unsafeCurrentTimeMillis()).toISOString()
-      waiting.push(`${JSON.stringify({ ts, level, pid: process.pid, msg: event, ...fields })}\n`)
+      const own = { ts: new Date(clock.unsafeCurrentTimeMillis()).toISOString(), level, pid: process.pid, msg: event }
+      try {
+        // First by their place, last by their say: fields may carry the same names.
+        waiting.push(`${JSON.stringify({ ...own, ...fields, ...own })}\n`)
+      } catch {
+        // No JSON, a circle for example. Whoever logs it is in the middle of something that matters more.
+        dropped++
+        return
+      }
       writer ??= Promise.resolve().then(drain)
     }
 

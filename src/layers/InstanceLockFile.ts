@@ -59,7 +59,7 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
       Effect.gen(function* () {
         while (true) {
           if (yield* file(() => fs.link(mine, lock).then(() => true, unlessTaken))) return undefined
-          const text = yield* file(() => fs.readFile(lock, "utf8").catch(unlessAbsent))
+          const text = yield* file(() => readLock(lock))
           if (text === undefined) continue
           const holder = Option.getOrUndefined(parse(text))
           if (holder !== undefined && (yield* isAlive(holder))) return holder
@@ -69,7 +69,7 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
             continue
           }
           const replaced = yield* file(async () => {
-            if ((await fs.readFile(lock, "utf8").catch(unlessAbsent)) !== text) return false
+            if ((await readLock(lock)) !== text) return false
             await fs.link(mine, `${mine}.new`)
             await fs.rename(`${mine}.new`, lock)
             return true
@@ -89,10 +89,11 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
     /** Files of starters that were killed. */
     const removeLeftovers = Effect.gen(function* () {
       const prefix = `${path.basename(lockFile)}.`
-      for (const name of yield* Effect.promise(() => fs.readdir(directory))) {
+      for (const name of yield* file(() => fs.readdir(directory))) {
         const leftover = path.join(directory, name)
         if (!name.startsWith(prefix) || leftover === mine) continue
-        const holder = Option.getOrUndefined(yield* readHolder(leftover))
+        // What cannot be read stays.
+        const holder = Option.getOrUndefined(yield* Effect.orElseSucceed(readHolder(leftover), Option.none))
         if (holder !== undefined && !(yield* isAlive(holder))) yield* remove(leftover)
       }
       // Housekeeping: they do no harm.
@@ -113,9 +114,19 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
   })
 )
 
-const unlessAbsent = (error: NodeJS.ErrnoException): undefined => {
-  if (error.code !== "ENOENT") throw error
-}
+/**
+ * The text of a lock, or `undefined` when there is none. A symbolic link is refused: one that leads nowhere would be there
+ * for those who make the lock and absent for those who read it.
+ */
+const readLock = (lock: string): Promise<string | undefined> =>
+  fs
+    .readFile(lock, { encoding: "utf8", flag: fs.constants.O_RDONLY | (fs.constants.O_NOFOLLOW ?? 0) })
+    .catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ELOOP") throw new Error("it is a symbolic link; remove it")
+      if (error.code !== "ENOENT") throw error
+      return undefined
+    })
+
 const unlessTaken = (error: NodeJS.ErrnoException): false => {
   if (error.code !== "EEXIST") throw error
   return false

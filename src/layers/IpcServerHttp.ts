@@ -4,7 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
-import { HttpApiBuilder, HttpServerRequest } from "@effect/platform"
+import { HttpApiBuilder, HttpRouter, HttpServerRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import type { Scope } from "effect"
 import { Data, Effect, Layer, Redacted } from "effect"
@@ -23,7 +23,8 @@ import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
 import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
 import { answerRefusals, endWith, refuse } from "./ipc/refusals.js"
-import { authorizedLayer, remember, withBody } from "./ipc/requests.js"
+import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
+import { ipcRoutes } from "./ipc/routes.js"
 import { makeStream } from "./ipc/stream.js"
 
 /** The port could not be taken. */
@@ -33,6 +34,9 @@ const api = HttpApiBuilder.api(IpcApi).pipe(
   Layer.provide([HealthHandlers.layer, EndpointHandlers.layer, MessageHandlers.layer, OperatorHandlers.layer]),
   Layer.provide(authorizedLayer)
 )
+
+/** How long requests in flight may take to end once the broker is otherwise gone. */
+const longestEndMs = 500
 
 const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scope> =>
   Effect.acquireRelease(
@@ -59,7 +63,7 @@ const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scop
         server.closeIdleConnections()
       }).pipe(
         Effect.interruptible,
-        Effect.timeoutOption(config.leaveMs),
+        Effect.timeoutOption(Math.min(config.leaveMs / 5, longestEndMs)),
         Effect.zipRight(Effect.sync(() => server.closeAllConnections()))
       )
   )
@@ -81,14 +85,15 @@ export const layer = Layer.scoped(
       isOperatorToken: tokenMatcher(Redacted.value(tokens.operator))
     }
 
-    const app = yield* HttpApiBuilder.httpApp
+    // An id may be as long as a path; the platform's router would take 100 characters.
+    const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, { maxParamLength: Number.POSITIVE_INFINITY })
     const routes = yield* NodeHttpServer.makeHandler(
-      Effect.updateService(app, HttpServerRequest.HttpServerRequest, withBody)
+      Effect.updateService(app, HttpServerRequest.HttpServerRequest, asRead)
     )
     const stream = yield* makeStream(rules)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-      const admission = admit(request, rules)
+      const admission = admit(request, rules, ipcRoutes)
       if ("_tag" in admission) return refuse(request, response, admission)
       if (shutdown.unsafeIsLeaving() && request.method !== "GET") {
         return refuse(
@@ -98,7 +103,7 @@ export const layer = Layer.scoped(
         )
       }
       const serve = (json: unknown) => {
-        remember(request, { role: admission.role, json })
+        remember(request, { ...admission, json })
         routes(request, response)
       }
       if (request.method === "GET" || request.method === "HEAD") return serve({})

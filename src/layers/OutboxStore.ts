@@ -27,6 +27,8 @@ interface Lane {
   readonly name: string
   readonly entries: Array<Entry>
   isRunning: boolean
+  /** Posts that failed in a row. */
+  failures: number
 }
 
 export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfig | EventLog> = Layer.scoped(
@@ -44,16 +46,18 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
 
     const lanes = new Map<string, Lane>()
     const waitingForEmpty = new Set<() => void>()
-    let last = 0
+    const refusedBefore = store.unsafeRange(dead, everything)
+    // A refused report keeps its key: none after it may get the same.
+    let last = Number.parseInt(refusedBefore.at(-1)?.[0] ?? "0", 36)
     let waiting = 0
-    let deadCount = store.unsafeRange(dead, everything).length
+    let deadCount = refusedBefore.length
     let pausedUntil = 0
     let lastFailure: string | undefined
 
     const laneNamed = (name: string) => {
       let lane = lanes.get(name)
       if (lane === undefined) {
-        lane = { name, entries: [], isRunning: false }
+        lane = { name, entries: [], isRunning: false, failures: 0 }
         lanes.set(name, lane)
       }
       return lane
@@ -65,60 +69,63 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       run(work(lane))
     }
 
+    const pauseLeft = () => pausedUntil - clock.unsafeCurrentTimeMillis()
+
     /** Posts the lane's reports, one after the other, until none is left. */
     const work = (lane: Lane): Effect.Effect<void> =>
       Effect.gen(function* () {
-        let attempt = 0
-        while (true) {
-          const entry = lane.entries[0]
-          if (entry === undefined || !entry.isDurable) {
-            lane.isRunning = false
-            if (entry === undefined) lanes.delete(lane.name)
-            return
-          }
-          const pause = pausedUntil - clock.unsafeCurrentTimeMillis()
-          if (pause > 0) {
-            yield* Effect.sleep(pause)
-            continue
-          }
-          entry.isPosting = true
-          const failure = yield* posts
-            .withPermits(1)(platform.post(entry.report))
-            .pipe(Effect.match({ onSuccess: () => undefined, onFailure: (error) => error }))
-          entry.isPosting = false
-          if (failure === undefined) {
-            attempt = 0
-            lastFailure = undefined
-            settle(lane, entry)
-          } else {
-            lastFailure = failure.message
-            yield* handle(lane, entry, failure, attempt++)
-          }
+        while (lane.entries[0]?.isDurable === true) {
+          const wait = pauseLeft() > 0 ? pauseLeft() : yield* posts.withPermits(1)(postFirst(lane))
+          if (wait > 0) yield* Effect.sleep(wait)
         }
+        lane.isRunning = false
+        if (lane.entries.length === 0) lanes.delete(lane.name)
       })
 
-    const handle = (lane: Lane, entry: Entry, error: PlatformError, attempt: number): Effect.Effect<void> =>
+    /** Posts the lane's first report; says how long the lane has to wait then. */
+    const postFirst = (lane: Lane): Effect.Effect<number> =>
       Effect.suspend(() => {
-        const fields = { report: entry.report._tag, lane: lane.name, code: error.code, status: error.status }
-        switch (error.kind) {
-          case "unauthorized":
-            pausedUntil = clock.unsafeCurrentTimeMillis() + config.unauthorizedPauseMs
-            log.unsafeLog("warn", "platform_refused_credentials", { ...fields, pause_ms: config.unauthorizedPauseMs })
-            return Effect.void
-          case "refused":
-            log.unsafeLog("warn", "report_refused", fields)
-            settle(lane, entry, error.message)
-            return Effect.void
-          case "unavailable": {
-            const wait = Math.max(delay(backoff, attempt, Math.random()), error.retryAfterMs ?? 0)
-            log.unsafeLog("info", "report_retry", { ...fields, attempt, wait_ms: Math.round(wait) })
-            return Effect.sleep(wait)
+        const entry = lane.entries[0]
+        // Its turn came late: by now everything may pause, or a newer report took its place.
+        if (entry?.isDurable !== true || pauseLeft() > 0) return Effect.succeed(0)
+        entry.isPosting = true
+        return Effect.match(platform.post(entry.report), {
+          onSuccess: () => {
+            lastFailure = undefined
+            settle(lane, entry)
+            return 0
+          },
+          onFailure: (error) => {
+            entry.isPosting = false
+            lastFailure = error.message
+            return failed(lane, entry, error)
           }
-        }
+        })
       })
+
+    const failed = (lane: Lane, entry: Entry, error: PlatformError): number => {
+      const fields = { report: entry.report._tag, lane: lane.name, code: error.code, status: error.status }
+      switch (error.kind) {
+        case "unauthorized":
+          pausedUntil = clock.unsafeCurrentTimeMillis() + config.unauthorizedPauseMs
+          log.unsafeLog("warn", "platform_refused_credentials", { ...fields, pause_ms: config.unauthorizedPauseMs })
+          return 0
+        case "refused":
+          log.unsafeLog("warn", "report_refused", fields)
+          settle(lane, entry, error.message)
+          return 0
+        case "unavailable": {
+          const attempt = lane.failures++
+          const wait = Math.max(delay(backoff, attempt, Math.random()), error.retryAfterMs ?? 0)
+          log.unsafeLog("info", "report_retry", { ...fields, attempt, wait_ms: Math.round(wait) })
+          return wait
+        }
+      }
+    }
 
     /** The report is no longer owed: accepted, or refused for good. */
     const settle = (lane: Lane, entry: Entry, refused?: string) => {
+      lane.failures = 0
       lane.entries.splice(lane.entries.indexOf(entry), 1)
       waiting--
       const transaction = new Transaction()
@@ -140,7 +147,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
     for (const [key, { report }] of store.unsafeRange(owed, everything)) {
       const lane = laneNamed(laneOf(report))
       lane.entries.push({ key, report, isDurable: true, isPosting: false })
-      last = Number.parseInt(key, 36)
+      last = Math.max(last, Number.parseInt(key, 36))
       waiting++
       start(lane)
     }

@@ -6,21 +6,32 @@ import { mintUuid } from "./internal/minting.js"
 const remembered = 10_000
 
 export const layer: Layer.Layer<PlatformApi> = Layer.sync(PlatformApi, () => {
-  const open = new Set<string>()
-  const closed = new Set<string>()
+  /** Endpoint id by nonce, and the nonce of each endpoint; those registered before the broker started have none here. */
+  const byNonce = new Map<string, string>()
+  const open = new Map<string, string>()
+  const closed = new Map<string, string | undefined>()
 
   const close = (endpointId: string) => {
+    if (closed.has(endpointId)) return
+    closed.set(endpointId, open.get(endpointId))
     open.delete(endpointId)
-    closed.add(endpointId)
-    if (closed.size > remembered) closed.delete(closed.values().next().value!)
+    if (closed.size > remembered) forget(closed.keys().next().value!)
+  }
+
+  const forget = (endpointId: string) => {
+    const nonce = closed.get(endpointId)
+    closed.delete(endpointId)
+    if (nonce !== undefined) byNonce.delete(nonce)
   }
 
   return {
     name: "local",
-    register: () =>
+    register: ({ endpoint_nonce }) =>
       Effect.sync(() => {
-        const endpointId = `ep_${mintUuid()}`
-        open.add(endpointId)
+        const endpointId = byNonce.get(endpoint_nonce) ?? `ep_${mintUuid()}`
+        closed.delete(endpointId)
+        open.set(endpointId, endpoint_nonce)
+        byNonce.set(endpoint_nonce, endpointId)
         return { endpointId }
       }),
     heartbeat: () => Effect.void,

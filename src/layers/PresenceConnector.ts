@@ -1,5 +1,5 @@
 /** Presence from the connector's link: the machine, its grace period, and who is told. */
-import { Effect, FiberHandle, Layer, Stream } from "effect"
+import { Effect, Fiber, FiberHandle, Layer, Stream } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Channels } from "../services/Channels.js"
 import { Connector } from "../services/Connector.js"
@@ -61,7 +61,7 @@ export const layer: Layer.Layer<Presence, never, Connector | Channels | Emitters
           )
         }).pipe(Effect.uninterruptible)
 
-      yield* connector.links.pipe(
+      const following = yield* connector.links.pipe(
         Stream.runForEach(({ state }) =>
           state === "up"
             ? apply("connector_connected")
@@ -73,6 +73,10 @@ export const layer: Layer.Layer<Presence, never, Connector | Channels | Emitters
         Effect.forkScoped
       )
 
-      return { unsafeCurrent: () => state, leave: apply("shutdown") }
+      return {
+        unsafeCurrent: () => state,
+        // From then on the link means nothing: a broker that leaves does not come back.
+        leave: Effect.zipRight(Fiber.interrupt(following), apply("shutdown"))
+      }
     })
   )

@@ -16,7 +16,7 @@ import {
 } from "../services/model/Errors.js"
 import { EndpointId } from "../services/model/Ids.js"
 import { refuseStranger } from "../services/model/Ownership.js"
-import { displayLabel, isSameSession, type Session, sessionFrom } from "../services/model/Registration.js"
+import { displayLabel, isSameSession, type Session, sessionFrom } from "../services/model/Session.js"
 import { PlatformApi, type PlatformRegistration } from "../services/PlatformApi.js"
 import { type Registered, type RegisterRequest, Registration } from "../services/Registration.js"
 import { Registry } from "../services/Registry.js"
@@ -157,6 +157,8 @@ export const layer: Layer.Layer<
 
       reattach: (id, pluginPid, caller) =>
         Effect.gen(function* () {
+          yield* currentChannel(pluginPid)
+          const processStart = yield* liveness.startOf(pluginPid)
           const channel = yield* currentChannel(pluginPid)
           const endpoint = directory.unsafeGet(id)
           if (endpoint === undefined) {
@@ -182,6 +184,8 @@ export const layer: Layer.Layer<
           if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") {
             return yield* notReconnecting(endpoint)
           }
+          // It may be the next process with this pid.
+          registry.unsafeHandOver(transaction, endpoint, pluginPid, processStart)
           log.unsafeLog("info", "endpoint_reattached", { endpoint_id: endpoint.id, undelivered })
           yield* store.commit(transaction)
           return undelivered

@@ -175,17 +175,14 @@ export const layer: Layer.Layer<
       return Number.isFinite(next) ? next : undefined
     })
 
+    /** Is the very process that owns the endpoint alive? The next one with its pid is another. */
+    const isAlive = ({ pluginPid, processStart }: Registered) =>
+      processStart === undefined || liveness.unsafeIsAlive(pluginPid, processStart)
+
     yield* Effect.sync(() => {
-      const gone = Array.from(byKey.values()).filter(
-        ({ pluginPid, processStart }) => processStart !== undefined && !liveness.unsafeIsAlive(pluginPid, processStart)
-      )
+      const gone = Array.from(byKey.values()).filter((endpoint) => !isAlive(endpoint))
       applyToEach(gone, EndpointEvent.PluginExited())
     }).pipe(Effect.schedule(Schedule.spaced(livenessIntervalMs)), Effect.interruptible, Effect.forkScoped)
-
-    const isAlive = (pluginPid: number) => {
-      const endpoint = Array.from(byKey.values()).find((one) => one.pluginPid === pluginPid)
-      return endpoint?.processStart === undefined || liveness.unsafeIsAlive(pluginPid, endpoint.processStart)
-    }
 
     return {
       unsafeAdd: (transaction, { capabilities, session, ...given }, channel) => {
@@ -238,8 +235,10 @@ export const layer: Layer.Layer<
       },
 
       unsafeChannelClosed: (transaction, channel) => {
-        const event = EndpointEvent.ChannelClosed({ channel: channel.id, pluginAlive: isAlive(channel.pluginPid) })
-        for (const endpoint of [...(byChannel.get(channel.id) ?? [])]) unsafeApply(transaction, endpoint, event)
+        for (const endpoint of [...(byChannel.get(channel.id) ?? [])]) {
+          const event = EndpointEvent.ChannelClosed({ channel: channel.id, pluginAlive: isAlive(endpoint) })
+          unsafeApply(transaction, endpoint, event)
+        }
         byChannel.delete(channel.id)
       },
 

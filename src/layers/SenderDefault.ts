@@ -1,5 +1,5 @@
 /** Applies the rules on outbound metadata and hands messages to the connector. */
-import { Effect, Layer } from "effect"
+import { Cause, Effect, Exit, Layer, Option } from "effect"
 import { Connector, type SendError } from "../services/Connector.js"
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { Credentials } from "../services/Credentials.js"
@@ -14,6 +14,7 @@ import {
   SourceEndpointIdMismatch,
   TargetEndpointIdForbidden
 } from "../services/model/Errors.js"
+import type { EndpointKey } from "../services/model/Ids.js"
 import { type Metadata, stampOutbound, text } from "../services/model/Metadata.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Sender } from "../services/Sender.js"
@@ -48,6 +49,36 @@ export const layer: Layer.Layer<
       return { correlationId: mintUuid(), replyResolved: false }
     }
 
+    /** Messages under way under an id their endpoint did not have before. */
+    const underWay = new Map<string, number>()
+
+    /**
+     * Makes the id known before the message leaves, so that the quickest answer finds its way. The result is called with what
+     * became of the message: where none under the id can have left, and the endpoint did not have it before, it is forgotten.
+     */
+    const announce = (transaction: Transaction, endpoint: EndpointKey, correlationId: string) => {
+      const key = `${endpoint}/${correlationId}`
+      const others = underWay.get(key)
+      if (others !== undefined || !correlations.unsafeSenders(correlationId).includes(endpoint)) {
+        underWay.set(key, (others ?? 0) + 1)
+      }
+      correlations.unsafeAdd(transaction, endpoint, correlationId)
+      return (outcome: Exit.Exit<unknown, SendError>) => {
+        const count = underWay.get(key)
+        if (count === undefined) return
+        const isUnsent = surelyNotSent(outcome)
+        if (isUnsent && count > 1) {
+          underWay.set(key, count - 1)
+          return
+        }
+        underWay.delete(key)
+        if (!isUnsent) return
+        const undo = new Transaction()
+        correlations.unsafeRemove(undo, endpoint, correlationId)
+        store.unsafeCommit(undo)
+      }
+    }
+
     return {
       send: (endpoint, request) =>
         Effect.gen(function* () {
@@ -61,9 +92,12 @@ export const layer: Layer.Layer<
           yield* isHealthy
 
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
-          // Known before the message leaves, so that the quickest answer finds its way.
           const transaction = new Transaction()
-          correlations.unsafeAdd(transaction, endpoint.key, correlationId)
+          const concluded = announce(transaction, endpoint.key, correlationId)
+          const durable = Effect.unsafeMakeLatch()
+          transaction.onDurable(() => durable.unsafeOpen())
+          // Before it is sent: forgetting it must come after it in the store, too.
+          store.unsafeCommit(transaction)
           const outbound = {
             messageId: mintUuid(),
             to: request.to,
@@ -77,23 +111,21 @@ export const layer: Layer.Layer<
             agent: endpoint.agent === accountId ? undefined : endpoint.agent,
             requireLive: request.requireLive
           }
-          const forget = (error: SendError) =>
-            Effect.sync(() => {
-              // It may have arrived after all: then an answer may come.
-              if (error._tag === "SendOutcomeUnknown" || replyResolved === true) return
-              const undo = new Transaction()
-              correlations.unsafeRemove(undo, endpoint.key, correlationId)
-              store.unsafeCommit(undo)
-            })
-          const [receipt] = yield* Effect.all(
-            [connector.send(outbound).pipe(Effect.tapError(forget)), store.commit(transaction)],
-            { concurrency: "unbounded" }
-          ).pipe(Effect.mapError(sendRefusal))
+          const receipt = yield* connector.send(outbound).pipe(
+            Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
+            Effect.mapError(sendRefusal)
+          )
+          yield* durable.await
           return { ...receipt, replyResolved }
         })
     }
   })
 )
+
+/** Where its outcome is not known it may have arrived: then an answer may come. */
+const surelyNotSent = (outcome: Exit.Exit<unknown, SendError>): boolean =>
+  Exit.isFailure(outcome) &&
+  Option.exists(Cause.failureOption(outcome.cause), ({ _tag }) => _tag !== "SendOutcomeUnknown")
 
 /** The plugin may not speak for the broker. */
 const refuseMetadata = (endpoint: Endpoint, metadata: Metadata): MetadataRefusal | undefined => {

@@ -241,7 +241,8 @@ describe("closing all", () => {
         }
       })()
       yield* open(11, stubborn)
-      const closing = yield* Effect.fork(channels.closeAll(1001, "leaving", 1_000))
+      // A broker that leaves is not interrupted any more.
+      const closing = yield* Effect.fork(Effect.uninterruptible(channels.closeAll(1001, "leaving", 1_000)))
       yield* pass(999)
       assert.deepStrictEqual(stubborn.closedWith, { code: 1001, reason: "leaving" })
       assert.isFalse(stubborn.isTerminated)

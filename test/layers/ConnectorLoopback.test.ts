@@ -313,6 +313,18 @@ describe("what it keeps", () => {
     }).pipe(Effect.provide(alone(store)))
   })
 
+  it.scoped("the same id again is answered as before, whoever is there by now", () =>
+    Effect.gen(function* () {
+      const bob = yield* session(12, "bob")
+      const address = addressOf("bob", bob.endpointId)
+      const first = yield* send(address, "a", { requireLive: true })
+      bob.drop()
+      assert.deepStrictEqual(yield* send(address, "a", { requireLive: true }), first)
+      yield* settled
+      assert.deepStrictEqual(bob.contents, ["a"])
+    }).pipe(Effect.provide(broker()))
+  )
+
   it.scoped("a message that waits since before a restart is not taken twice when it is sent again", () => {
     const store = new FakeStore()
     return Effect.gen(function* () {

@@ -19,6 +19,16 @@ it.effect("the local platform mints ids that look like endpoints and wants no he
   }).pipe(Effect.provide(PlatformApiLocal.layer))
 )
 
+it.effect("the same nonce is the same endpoint also after it was closed: then it is open again", () =>
+  Effect.gen(function* () {
+    const platform = yield* PlatformApi
+    const { endpointId } = yield* register("a")
+    yield* platform.unregister(endpointId)
+    assert.strictEqual((yield* register("a")).endpointId, endpointId)
+    assert.strictEqual(yield* platform.endpointState(endpointId), "open")
+  }).pipe(Effect.provide(PlatformApiLocal.layer))
+)
+
 it.effect("it remembers the last 10,000 closed endpoints: its memory does not grow for ever", () =>
   Effect.gen(function* () {
     const platform = yield* PlatformApi

@@ -148,6 +148,8 @@ describe("a new session", () => {
       const plugin = new FakePlugin(11)
       yield* plugin.open
       assert.notStrictEqual(yield* refusal(plugin), "platform_unavailable", "it is not a failure that passes")
+      const { code, status } = refused
+      assert.deepInclude(yield* Effect.flip(plugin.register({})), { status, code, message: refused.reason })
     }).pipe(Effect.provide(broker({ platform })))
   })
 

@@ -247,6 +247,34 @@ describe("the correlation id", () => {
     }).pipe(Effect.provide(broker({ network })))
   })
 
+  it.scoped(
+    "F24: of two answers at once is kept while one of them may have left, and forgotten when neither has",
+    () => {
+      const network = new FakeNetwork()
+      return Effect.gen(function* () {
+        const plugin = yield* session(11)
+        yield* receive(network, plugin, "question", "c-1")
+        const down = new ConnectorUnavailable({ reason: "the link is down" })
+        const sendUntil = (end: Effect.Effect<void, ConnectorUnavailable>) =>
+          Effect.gen(function* () {
+            const latch = Effect.unsafeMakeLatch()
+            network.answer = ({ messageId }) => Effect.as(latch.whenOpen(end), { messageId, status: "delivered" })
+            const fiber = yield* Effect.fork(Effect.exit(send(plugin, { metadata: { in_reply_to: "c-1" } })))
+            yield* settled
+            return Effect.zipRight(latch.open, Fiber.join(fiber))
+          })
+        for (const second of [down, Effect.void]) {
+          const endFirst = yield* sendUntil(down)
+          const endSecond = yield* sendUntil(second)
+          yield* endFirst
+          assert.deepStrictEqual(yield* senders("c-1"), [plugin.endpointId], "the other one is under way")
+          yield* endSecond
+          assert.deepStrictEqual(yield* senders("c-1"), second === down ? [] : [plugin.endpointId])
+        }
+      }).pipe(Effect.provide(broker({ network })))
+    }
+  )
+
   it.scoped("of a message whose outcome is not known is kept: an answer may come", () => {
     const network = new FakeNetwork()
     const store = new FakeStore()

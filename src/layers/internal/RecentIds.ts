@@ -1,12 +1,23 @@
 import type { EndpointKey } from "../../services/model/Ids.js"
 
+/** An id an endpoint has. */
+export interface OwnedId {
+  readonly endpoint: EndpointKey
+  readonly id: string
+  /** When the endpoint got it last, epoch milliseconds. */
+  readonly at: number
+  /** Orders all by when the endpoint got the id first. */
+  readonly first: number
+}
+
 /**
  * Correlation ids per endpoint, the oldest first, bounded in number and age; and, per id, the endpoints that have it, the first
- * one first. Every operation but `sweep` and `forget` takes constant time.
+ * one first. Every operation but `restore`, `sweep` and `forget` takes constant time.
  */
 export class RecentIds {
-  private readonly byEndpoint = new Map<EndpointKey, Map<string, number>>()
+  private readonly byEndpoint = new Map<EndpointKey, Map<string, OwnedId>>()
   private readonly byId = new Map<string, Set<EndpointKey>>()
+  private next = 0
   private readonly limits: { readonly count: number; readonly ageMs: number }
   private readonly onRemoved: (endpoint: EndpointKey, id: string) => void
 
@@ -20,21 +31,23 @@ export class RecentIds {
   }
 
   /** Adds the id, or makes it the newest. */
-  add(endpoint: EndpointKey, id: string, now: number): void {
-    let ids = this.byEndpoint.get(endpoint)
-    if (ids === undefined) {
-      ids = new Map()
-      this.byEndpoint.set(endpoint, ids)
+  add(endpoint: EndpointKey, id: string, now: number): OwnedId {
+    const first = this.byEndpoint.get(endpoint)?.get(id)?.first ?? this.next++
+    const owned = { endpoint, id, at: now, first }
+    this.addOwner(owned)
+    this.makeNewest(owned)
+    this.trim(endpoint)
+    return owned
+  }
+
+  /** Takes over, while it has none, what was known before, and keeps to the limit. */
+  restore(known: ReadonlyArray<OwnedId>): void {
+    for (const owned of known.toSorted((a, b) => a.first - b.first)) {
+      this.addOwner(owned)
+      this.next = owned.first + 1
     }
-    ids.delete(id)
-    ids.set(id, now)
-    let owners = this.byId.get(id)
-    if (owners === undefined) {
-      owners = new Set()
-      this.byId.set(id, owners)
-    }
-    owners.add(endpoint)
-    if (ids.size > this.limits.count) this.remove(endpoint, ids.keys().next().value!)
+    for (const owned of known.toSorted((a, b) => a.at - b.at || a.first - b.first)) this.makeNewest(owned)
+    for (const endpoint of this.byEndpoint.keys()) this.trim(endpoint)
   }
 
   remove(endpoint: EndpointKey, id: string): void {
@@ -49,7 +62,7 @@ export class RecentIds {
 
   /** When the endpoint got the id, epoch milliseconds. */
   since(endpoint: EndpointKey, id: string): number | undefined {
-    return this.byEndpoint.get(endpoint)?.get(id)
+    return this.byEndpoint.get(endpoint)?.get(id)?.at
   }
 
   isTooOld(since: number, now: number): boolean {
@@ -80,12 +93,34 @@ export class RecentIds {
   sweep(now: number): number {
     let removed = 0
     for (const [endpoint, ids] of this.byEndpoint) {
-      for (const [id, since] of ids) {
-        if (!this.isTooOld(since, now)) break
+      for (const [id, { at }] of ids) {
+        if (!this.isTooOld(at, now)) break
         this.remove(endpoint, id)
         removed++
       }
     }
     return removed
+  }
+
+  private addOwner({ endpoint, id }: OwnedId): void {
+    const owners = this.byId.get(id)
+    if (owners === undefined) this.byId.set(id, new Set([endpoint]))
+    else owners.add(endpoint)
+  }
+
+  private makeNewest(owned: OwnedId): void {
+    const { endpoint, id } = owned
+    const ids = this.byEndpoint.get(endpoint)
+    if (ids === undefined) {
+      this.byEndpoint.set(endpoint, new Map([[id, owned]]))
+    } else {
+      ids.delete(id)
+      ids.set(id, owned)
+    }
+  }
+
+  private trim(endpoint: EndpointKey): void {
+    const ids = this.byEndpoint.get(endpoint)!
+    while (ids.size > this.limits.count) this.remove(endpoint, ids.keys().next().value!)
   }
 }

@@ -10,25 +10,37 @@ export interface ClosedLookup {
   readonly isClosed: (endpointId: string) => Effect.Effect<boolean>
 }
 
-/** Was this endpoint retired? The platform's answers, kept for a while. */
+interface Answer {
+  readonly closed: boolean
+  /** Epoch milliseconds. */
+  readonly until: number
+}
+
+/** Was this endpoint retired? The platform's answers, kept for a while; when there are too many, those looked at last. */
 export const makeClosedLookup: Effect.Effect<ClosedLookup, never, PlatformApi | BrokerConfig | EventLog> = Effect.gen(
   function* () {
     const { closedCacheMs, closedCacheSize, closedLookupMs } = yield* BrokerConfig
     const platform = yield* PlatformApi
     const log = yield* EventLog
     const clock = yield* Effect.clock
-    const known = new Map<string, { readonly closed: boolean; readonly until: number }>()
+    const known = new Map<string, Answer>()
+
+    const moveToEnd = (endpointId: string, answer: Answer) => {
+      known.delete(endpointId)
+      known.set(endpointId, answer)
+    }
 
     const remember = (endpointId: string, closed: boolean) => {
-      known.delete(endpointId)
-      known.set(endpointId, { closed, until: clock.unsafeCurrentTimeMillis() + closedCacheMs })
+      moveToEnd(endpointId, { closed, until: clock.unsafeCurrentTimeMillis() + closedCacheMs })
       if (known.size > closedCacheSize) known.delete(known.keys().next().value!)
     }
 
     return {
       unsafePeek: (endpointId) => {
-        const entry = known.get(endpointId)
-        return entry !== undefined && clock.unsafeCurrentTimeMillis() < entry.until ? entry.closed : undefined
+        const answer = known.get(endpointId)
+        if (answer === undefined || clock.unsafeCurrentTimeMillis() >= answer.until) return undefined
+        moveToEnd(endpointId, answer)
+        return answer.closed
       },
       isClosed: (endpointId) =>
         platform.endpointState(endpointId).pipe(

@@ -1,14 +1,12 @@
 import { createHash } from "node:crypto"
 import type { Scope } from "effect"
-import { Effect, Schedule, Schema } from "effect"
+import { Effect, Schedule } from "effect"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
 import { EventLog } from "../../services/EventLog.js"
-import { EndpointKey } from "../../services/model/Ids.js"
+import type { EndpointKey } from "../../services/model/Ids.js"
 import { join, ordered } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
-import { RecentIds } from "./RecentIds.js"
-
-const Record = Schema.Struct({ endpoint: Schema.Number, id: Schema.String, at: Schema.Number })
+import { type OwnedId, RecentIds } from "./RecentIds.js"
 
 /** Ids from outside may be any text; keys may not. */
 const keyOf = (endpoint: EndpointKey, id: string) =>
@@ -34,35 +32,37 @@ export const makeStoredIds = (
     const store = yield* Store
     const log = yield* EventLog
     const clock = yield* Effect.clock
-    const records = table<typeof Record.Type>(name, 1)
-    let transaction = new Transaction()
+    const records = table<OwnedId>(name, 1)
+    let transaction: Transaction
     const within = (given: Transaction, change: () => void) => {
       transaction = given
       change()
+    }
+    /** Changes in a transaction of their own. */
+    const alone = (change: () => void) => {
+      const own = new Transaction()
+      within(own, change)
+      store.unsafeCommit(own)
     }
 
     const ids = new RecentIds({ count: correlations, ageMs: correlationMs }, (endpoint, id) =>
       transaction.delete(records, keyOf(endpoint, id))
     )
-    const stored = store.unsafeRange(records, { from: "", until: "~" }).map(([, record]) => record)
-    for (const { at, endpoint, id } of stored.sort((a, b) => a.at - b.at)) ids.add(EndpointKey(endpoint), id, at)
+    const stored = store.unsafeRange(records, { from: "", until: "~" }).map(([, owned]) => owned)
+    alone(() => ids.restore(stored))
 
-    yield* Effect.sync(() => {
-      const swept = new Transaction()
-      within(swept, () => {
+    yield* Effect.sync(() =>
+      alone(() => {
         const count = ids.sweep(clock.unsafeCurrentTimeMillis())
         if (count > 0) log.unsafeLog("info", sweepEvent, { count })
       })
-      store.unsafeCommit(swept)
-    }).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), Effect.interruptible, Effect.forkScoped)
+    ).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), Effect.interruptible, Effect.forkScoped)
 
     return {
       ids,
       unsafeAdd: (given, endpoint, id) =>
         within(given, () => {
-          const at = clock.unsafeCurrentTimeMillis()
-          ids.add(endpoint, id, at)
-          given.put(records, keyOf(endpoint, id), { endpoint, id, at })
+          given.put(records, keyOf(endpoint, id), ids.add(endpoint, id, clock.unsafeCurrentTimeMillis()))
         }),
       unsafeRemove: (given, endpoint, id) => within(given, () => ids.remove(endpoint, id)),
       unsafeForget: (given, endpoint) => within(given, () => ids.forget(endpoint))

@@ -14,24 +14,20 @@ export const makeSweeper = (sweep: (now: number) => number | undefined): Effect.
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     let planned = Number.POSITIVE_INFINITY
-    let interrupt: (() => void) | undefined
+    const moved = Effect.unsafeMakeLatch()
 
-    // Sleeps until `planned`, or until it is moved forward.
+    // Sleeps until `planned`, or until it is moved forward. The latch stays open for who is only about to sleep.
     const sleep = Effect.suspend(() => {
-      const wait = planned - clock.unsafeCurrentTimeMillis()
-      const moved = Effect.async<void>((resume) => {
-        interrupt = () => resume(Effect.void)
-        return Effect.sync(() => {
-          interrupt = undefined
-        })
-      })
-      return planned === Number.POSITIVE_INFINITY ? moved : Effect.raceFirst(moved, Effect.sleep(Math.max(0, wait)))
+      moved.unsafeClose()
+      if (planned === Number.POSITIVE_INFINITY) return moved.await
+      // The clock counts whole milliseconds: a shorter wait would be none, and end before the time has come.
+      const wait = Math.max(0, Math.ceil(planned - clock.unsafeCurrentTimeMillis()))
+      return Effect.raceFirst(moved.await, Effect.sleep(wait))
     })
 
     yield* sleep.pipe(
       Effect.zipRight(
         Effect.sync(() => {
-          interrupt = undefined
           const now = clock.unsafeCurrentTimeMillis()
           if (now < planned) return
           planned = Number.POSITIVE_INFINITY
@@ -48,7 +44,7 @@ export const makeSweeper = (sweep: (now: number) => number | undefined): Effect.
       unsafeWakeAt: (at) => {
         if (at >= planned) return
         planned = at
-        interrupt?.()
+        moved.unsafeOpen()
       }
     }
   })

@@ -1,6 +1,6 @@
 /**
  * What the broker answers instead of doing what was asked. On the wire each is `{"error": code, "message": sentence}`, some with
- * more keys, under the status of its class. The code is also its `_tag`.
+ * more keys, under the status of its class. The code is also its `_tag`. Only what the platform refused travels under its own.
  */
 import { HttpApiSchema } from "@effect/platform"
 import { type Cause, Data, Schema, Struct } from "effect"
@@ -50,6 +50,7 @@ export interface RefusalBody {
 
 /** The JSON body of a refusal. */
 export const bodyOf = (refused: { readonly _tag: string }): RefusalBody => {
+  if (refused instanceof PlatformRefused) return { error: refused.code, message: refused.message }
   const { fields } = refused.constructor as unknown as RefusalClass<string, Schema.Struct.Fields>
   const { message, ...props } = refused as {
     readonly _tag: string
@@ -219,3 +220,28 @@ export class PlatformUnavailable extends refusal(
   "The platform cannot be reached, or is failing.",
   { retryable: Schema.Boolean }
 ) {}
+
+/** The platform refused what a plugin asked for: the plugin is told with the platform's own status, code and message. */
+export class PlatformRefused extends Data.TaggedError("platform_refused")<{
+  /** 400 to 499; neither 401 nor 403, which mean the broker. */
+  readonly status: number
+  readonly code: string
+  readonly message: string
+}> {}
+
+/** Stands for the status of the platform where one has to be named beforehand; nothing is answered with it. */
+export const passedOnStatus = 499
+
+/** How a refusal of the platform travels: it leaves with its own status, and the OpenAPI document says `4XX`. */
+export const passedOn: Schema.Schema<PlatformRefused, RefusalBody> = Schema.transform(
+  Schema.Struct({ error: Schema.String, message: Schema.String }),
+  Schema.instanceOf(PlatformRefused),
+  {
+    strict: true,
+    decode: ({ error, message }) => new PlatformRefused({ status: passedOnStatus, code: error, message }),
+    encode: bodyOf
+  }
+).annotations({
+  description: "The platform refused it, with this status, code and message.",
+  ...HttpApiSchema.annotations({ status: passedOnStatus })
+})

@@ -71,6 +71,19 @@ describe("the owners of an id", () => {
   it("of an id nobody has are none", () => assert.deepStrictEqual(make().ids.owners("a", 0), []))
 })
 
+it("what is restored has its order, its times and its limit", () => {
+  const before = make(10).ids
+  const known = [before.add(two, "a", 0), before.add(one, "a", 0), before.add(two, "b", 1), before.add(two, "c", 2)]
+  known[0] = before.add(two, "a", 3)
+  const { ids, removed } = make(2)
+  ids.restore(known.toReversed())
+  assert.deepStrictEqual(ids.owners("a", 3), [two, one])
+  assert.strictEqual(ids.since(two, "a"), 3)
+  assert.deepStrictEqual(removed, ["2/b"])
+  ids.add(one, "c", 4)
+  assert.deepStrictEqual(ids.owners("c", 4), [two, one])
+})
+
 it("a sweep removes what is too old, tells how much, and leaves the rest", () => {
   const { ids, removed } = make(10, 100)
   ids.add(one, "a", 0)
