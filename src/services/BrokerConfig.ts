@@ -16,8 +16,8 @@ export interface Setting<A> {
 
 const whole =
   (unit: "ms" | "bytes" | "count", named: string) =>
-  (fallback: number, about: string, least = 1) => {
-    const expects = `a whole number${named} from ${least} up`
+  (fallback: number, about: string, least = 1, most = Number.MAX_SAFE_INTEGER) => {
+    const expects = `a whole number${named} from ${least} ${most === Number.MAX_SAFE_INTEGER ? "up" : `to ${most}`}`
     return {
       about,
       unit,
@@ -26,7 +26,7 @@ const whole =
       config: Config.number().pipe(
         Config.validate({
           message: expects,
-          validation: (value) => Number.isSafeInteger(value) && value >= least
+          validation: (value) => Number.isInteger(value) && value >= least && value <= most
         })
       )
     } satisfies Setting<number>
@@ -69,7 +69,7 @@ export const settings = {
   // -- which broker -----------------------------------------------------------------------------------------------------
   accountId: text("default", "The account this broker speaks for"),
   connector: oneOf(["gateway", "loopback"], "gateway", "The network: the gateway, or none beyond this broker"),
-  port: count(0, "Port on 127.0.0.1; 0 lets the system choose", 0),
+  port: count(0, "Port on 127.0.0.1; 0 lets the system choose", 0, 65_535),
   logLevel: oneOf(["debug", "info", "warn", "error"], "info", "The least severe events that are logged"),
 
   // -- endpoints --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 import { Context } from "effect"
 import type { EndpointState } from "./model/EndpointLifecycle.js"
 import type { EndpointId, EndpointKey } from "./model/Ids.js"
-import type { Session } from "./model/Registration.js"
+import type { Session } from "./model/Session.js"
 
 export interface Endpoint {
   /** Its current id. Earlier ones stay valid as aliases. */

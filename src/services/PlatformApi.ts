@@ -3,7 +3,7 @@
 import type { Effect } from "effect"
 import { Context, Data } from "effect"
 import type { PlatformReport } from "./model/PlatformReport.js"
-import type { Workspace } from "./model/Registration.js"
+import type { Workspace } from "./model/Session.js"
 
 /** What the platform is told of a session. Keys are those of its wire. */
 export interface PlatformRegistration {
@@ -28,7 +28,10 @@ export interface PlatformEndpoint {
   readonly sessionNaming?: { readonly nickname: string; readonly owner_edited_name: string | null }
 }
 
-/** It did not work. `final` failures come again however often they are repeated. */
+/**
+ * It did not work. `unauthorized`: the platform does not know the broker (401). `refused`: it will never take this, however often it
+ * is repeated. `unavailable`: it failed, or no answer came; whether it was done is not known.
+ */
 export class PlatformError extends Data.TaggedError("PlatformError")<{
   readonly kind: "unauthorized" | "refused" | "unavailable"
   /** HTTP status, where there was an answer. */

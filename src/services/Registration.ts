@@ -9,6 +9,7 @@ import type {
   InvalidRequest,
   InvalidRuntimeSessionId,
   IpcChannelMissing,
+  PlatformRefused,
   PlatformUnauthorized,
   PlatformUnavailable,
   ReattachPidMismatch,
@@ -16,7 +17,7 @@ import type {
 } from "./model/Errors.js"
 import type { EndpointId } from "./model/Ids.js"
 import type { Caller } from "./model/Ownership.js"
-import type { SessionClaims } from "./model/Registration.js"
+import type { SessionClaims } from "./model/Session.js"
 
 export interface RegisterRequest extends SessionClaims {
   readonly plugin_pid: number
@@ -51,6 +52,7 @@ export class Registration extends Context.Tag("broker/Registration")<
       | EndpointUnknown
       | EndpointOwnerTokenMismatch
       | EndpointNotReconnecting
+      | PlatformRefused
       | PlatformUnauthorized
       | PlatformUnavailable
       | StoreUnavailable

@@ -1,22 +1,23 @@
-/** The one place where a request is admitted or refused, before any route sees it: host, origin, token, role. */
+/** The one place where a request is admitted or refused, before any route sees it: host, origin, token, path, role. */
 import type { IncomingMessage } from "node:http"
 import type { Role } from "../../services/ipc/Auth.js"
 import {
   BadRequest,
   HostNotAllowed,
-  type NotFound,
+  NotFound,
   OperatorOnly,
   OriginNotAllowed,
   Unauthorized
 } from "../../services/model/Errors.js"
+import type { Routes } from "./routes.js"
 
 export type Refusal = BadRequest | HostNotAllowed | OriginNotAllowed | Unauthorized | OperatorOnly | NotFound
 
 export interface Admission {
   /** `undefined`: without a token, which only public routes allow. */
   readonly role: Role | undefined
-  /** The path without its query. */
-  readonly path: string
+  /** The request's target in the spelling its route has; the query is as it came. */
+  readonly target: string
 }
 
 export interface AdmissionRules {
@@ -26,14 +27,11 @@ export interface AdmissionRules {
 }
 
 const loopbackNames = ["127.0.0.1", "localhost", "[::1]"]
-/** Routes that answer without a token. */
-const publicPaths: ReadonlySet<string> = new Set(["/health", "/v1/proof"])
-const operatorPrefix = "/v1/operator/"
 
 type Request = Pick<IncomingMessage, "method" | "url" | "headers" | "rawHeaders">
 
-export const admit = (request: Request, rules: AdmissionRules): Admission | Refusal => {
-  const target = request.url ?? ""
+export const admit = (request: Request, rules: AdmissionRules, routes: Routes): Admission | Refusal => {
+  const { method = "", url: target = "" } = request
   const hosts = headerValues(request, "host")
   const host = hosts[0]?.toLowerCase()
   const names = loopbackNames.map((name) => `${name}:${rules.port}`)
@@ -49,19 +47,20 @@ export const admit = (request: Request, rules: AdmissionRules): Admission | Refu
   }
 
   const path = target.split("?", 1)[0]!
+  const isReadable = isDecodable(path)
+  const route = isReadable ? routes.find(method, path) : undefined
   const role = roleOf(request, rules)
-  if (role === undefined && !publicPaths.has(path)) {
+  if (role === undefined && route?.access !== "anyone") {
     return new Unauthorized({
       message: "The header Authorization must be `Bearer <token>` with the token of this broker's discovery.json."
     })
   }
-  if (path.startsWith(operatorPrefix) && role !== "operator") {
+  if (!isReadable) return new BadRequest({ message: `The path ${path} holds a malformed percent escape.` })
+  if (route === undefined) return new NotFound({ message: routes.none(method, path), path: target })
+  if (route.access === "operators" && role !== "operator") {
     return new OperatorOnly({ message: "This route takes the operator token of operator.json, not the plugin token." })
   }
-  if (!isDecodable(path)) {
-    return new BadRequest({ message: `The path ${path} holds a malformed percent escape.` })
-  }
-  return { role, path }
+  return { role, target: route.path + target.slice(path.length) }
 }
 
 const roleOf = (request: Request, rules: AdmissionRules): Role | undefined => {

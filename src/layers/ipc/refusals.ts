@@ -18,7 +18,11 @@ const contentType = "application/json; charset=utf-8"
 /** What a refused client may still send before it is cut off. */
 const drainBytes = 16 * 1024 * 1024
 
-export const statusOf = (refusal: AnyRefusal): number => (refusal.constructor as unknown as { status: number }).status
+/** Its class says; what the platform refused has a status of its own. */
+export const statusOf = (refusal: AnyRefusal): number =>
+  refusal instanceof Errors.PlatformRefused
+    ? refusal.status
+    : (refusal.constructor as unknown as { status: number }).status
 
 const isRefusal = (error: unknown): error is AnyRefusal =>
   typeof error === "object" && error !== null && typeof statusOf(error as AnyRefusal) === "number"
@@ -47,7 +51,7 @@ export const endWith = (socket: Duplex, status: number, json: unknown): void => 
 const respond = (refusal: AnyRefusal) =>
   HttpServerResponse.unsafeJson(Errors.bodyOf(refusal), { status: statusOf(refusal) })
 
-/** Turns everything that is not an answer into one: refusals, unknown paths, bodies of the wrong shape, faults. */
+/** Turns everything that is not an answer into one: refusals, bodies of the wrong shape, faults. */
 export const answerRefusals =
   (log: EventLog["Type"]) =>
   (app: HttpApp.Default<unknown>): HttpApp.Default =>
@@ -57,16 +61,8 @@ export const answerRefusals =
           if (Cause.isInterruptedOnly(cause)) return HttpServerResponse.empty({ status: 499 })
           const error = Cause.squash(cause)
           if (isRefusal(error)) return respond(error)
-          switch ((error as AnyRefusal | undefined)?._tag) {
-            case "HttpApiDecodeError":
-              return respond(decodeRefusal(error as HttpApiError.HttpApiDecodeError))
-            case "RouteNotFound":
-              return respond(
-                new Errors.NotFound({
-                  message: `There is no ${request.method} ${request.url.split("?", 1)[0]} here.`,
-                  path: request.url
-                })
-              )
+          if ((error as AnyRefusal | undefined)?._tag === "HttpApiDecodeError") {
+            return respond(decodeRefusal(error as HttpApiError.HttpApiDecodeError))
           }
           log.unsafeLog("error", "ipc_route_error", { path: request.url, cause: Cause.pretty(cause) })
           return respond(new Errors.InternalError({ message: "The broker made a mistake; its log says more." }))
@@ -91,24 +87,29 @@ const byCode: { readonly [code: string]: new (props: { readonly message: string 
 const decodeRefusal = ({ issues }: HttpApiError.HttpApiDecodeError): AnyRefusal => {
   const issue = issues[0]
   const path = issue?.path.map(String) ?? []
-  const field = path.join(".")
-  const expected = /^Expected (.*), actual /s.exec(issue?.message ?? "")?.[1]
-  const subject = field === "" ? "The body" : `"${field}"`
+  const subject = path.length === 0 ? "The body" : `"${path.join(".")}"`
+  const expected = /^Expected (.*), actual /s.exec(issue?.message ?? "")?.[1] ?? ""
   const message =
     issue?._tag === "Missing"
       ? `${subject} is missing.`
-      : `${subject} must be ${expected === undefined || expected.length > 80 ? "of another form; see /openapi.json" : wordsFor(expected)}.`
+      : `${subject} must be ${path.length === 0 ? "an object" : wordsFor(expected)}.`
   const Refusal = byCode[refusedAs[path[0] ?? ""] ?? ""] ?? Errors.BadRequest
   return new Refusal({ message })
 }
 
-const wordsFor = (expected: string): string =>
-  ({
-    string: "a string",
-    number: "a number",
-    boolean: "true or false",
-    NonEmptyString: "a string that is not empty",
-    "a non empty string": "a string that is not empty",
-    PluginPid: "a whole number above 0",
-    PluginPidHeader: "a whole number above 0"
-  })[expected] ?? expected
+/** What a schema expects, for those who write JSON. */
+const wordsFor = (expected: string): string => words[expected] ?? (isPlain(expected) ? expected : unspoken)
+
+const words: { readonly [expected: string]: string } = {
+  string: "a string",
+  number: "a number",
+  boolean: "true or false",
+  NonEmptyString: "a string that is not empty",
+  "a non empty string": "a string that is not empty",
+  PluginPid: "a whole number above 0",
+  PluginPidHeader: "a whole number above 0",
+  Nonce: "32 to 128 hex digits"
+}
+const unspoken = "of another form; see /openapi.json"
+/** Not a type of the language behind. */
+const isPlain = (expected: string) => /^[\w\s",.]+$/.test(expected)

@@ -6,6 +6,7 @@ import { Admitted, Authorized, type Role } from "../../services/ipc/Auth.js"
 
 interface Known {
   readonly role: Role | undefined
+  readonly target: string
   readonly json: unknown
 }
 
@@ -19,10 +20,11 @@ const knownOf = (request: HttpServerRequest.HttpServerRequest): Known => known.g
 
 export const roleOf = (request: HttpServerRequest.HttpServerRequest): Role | undefined => knownOf(request).role
 
-/** The request with the body the door has read; whatever its content type says, it is JSON. */
-export const withBody = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
+/** The request with the path and the body the door has read; whatever its content type says, the body is JSON. */
+export const asRead = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest =>
   Object.create(request, {
     headers: { value: Headers.remove(request.headers, "content-type") },
+    url: { value: knownOf(request).target },
     json: { value: Effect.succeed(knownOf(request).json) }
   })
 

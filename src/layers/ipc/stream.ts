@@ -9,15 +9,23 @@ import { Channels } from "../../services/Channels.js"
 import type { EventLog } from "../../services/EventLog.js"
 import { pidFromHeader } from "../../services/ipc/Fields.js"
 import type { Mailboxes } from "../../services/Mailboxes.js"
-import { BrokerDraining, NotFound, PluginPidInvalid, TooManyChannels } from "../../services/model/Errors.js"
+import { BrokerDraining, PluginPidInvalid, TooManyChannels } from "../../services/model/Errors.js"
 import type { Registry } from "../../services/Registry.js"
 import { Shutdown } from "../../services/Shutdown.js"
 import type { Store } from "../../services/Store.js"
 import { type AdmissionRules, admit } from "./admission.js"
 import { makePluginChannels, type PluginChannel } from "./pluginChannel.js"
 import { refuseUpgrade } from "./refusals.js"
+import type { Routes } from "./routes.js"
 
 const streamPath = "/v1/stream"
+
+/** What an upgrade leads to. */
+const streamRoutes: Routes = {
+  find: (method, path) =>
+    method === "GET" && path === streamPath ? { access: "plugins", path: streamPath } : undefined,
+  none: (method, path) => `There is no stream at ${method} ${path}; it is at GET ${streamPath}.`
+}
 
 /** Handles the node server's `upgrade` event. Every socket it opened is cut when the scope ends. */
 export const makeStream = (
@@ -44,10 +52,7 @@ export const makeStream = (
         })
     )
 
-    const refusalFor = (request: IncomingMessage, path: string, pluginPid: number | undefined) => {
-      if (path !== streamPath || request.method !== "GET") {
-        return new NotFound({ message: `The stream is at ${streamPath}.`, path: request.url ?? "" })
-      }
+    const refusalFor = (pluginPid: number | undefined) => {
       if (pluginPid === undefined) {
         return new PluginPidInvalid({ message: "The header x-plugin-pid must be the plugin's process id." })
       }
@@ -62,10 +67,10 @@ export const makeStream = (
     return (request, socket, head) => {
       // A reset during the handshake must find a listener.
       socket.on("error", () => socket.destroy())
-      const admission = admit(request, rules)
+      const admission = admit(request, rules, streamRoutes)
       if ("_tag" in admission) return refuseUpgrade(socket, admission)
       const pluginPid = pidFromHeader(String(request.headers["x-plugin-pid"] ?? ""))
-      const refusal = refusalFor(request, admission.path, pluginPid)
+      const refusal = refusalFor(pluginPid)
       if (refusal !== undefined) return refuseUpgrade(socket, refusal)
       server.handleUpgrade(request, socket, head, (webSocket) => {
         // Resets and frames over the limit: the close event says all that matters.

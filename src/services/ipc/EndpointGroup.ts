@@ -3,7 +3,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/p
 import { Schema } from "effect"
 import * as Errors from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
-import { absentable, CallerHeaders, NonEmpty, Ok, optional, PluginPid } from "./Fields.js"
+import { absentable, CallerHeaders, NonEmpty, Ok, optional, PluginPid, Strings } from "./Fields.js"
 
 const { onWire } = Errors
 
@@ -24,11 +24,15 @@ export const RegisterRequest = Schema.Struct({
   spawn_token: absentable(Schema.String),
   /** At most 256 characters. */
   runtime_session_id: absentable(Schema.String),
-  runtime_capabilities: absentable(Schema.Array(Schema.String)),
+  runtime_capabilities: absentable(Strings),
   execution_surface: absentable(Schema.String),
   background_exchange_mode: absentable(Schema.String),
   /** Take this endpoint over, whatever process had it. */
-  resume: absentable(Schema.Struct({ endpoint_id: NonEmpty, endpoint_owner_token: NonEmpty }))
+  resume: absentable(
+    Schema.Struct({ endpoint_id: NonEmpty, endpoint_owner_token: NonEmpty }).annotations({
+      description: 'an object with "endpoint_id" and "endpoint_owner_token"'
+    })
+  )
 })
 
 export const RegisterResponse = Schema.Struct({
@@ -62,6 +66,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       .setPayload(RegisterRequest)
       .addSuccess(RegisterResponse)
       .addError(onWire(Errors.PluginPidInvalid))
+      .addError(onWire(Errors.TaskHintInvalid))
       .addError(onWire(Errors.IpcChannelMissing))
       .addError(onWire(Errors.InvalidRuntimeSessionId))
       .addError(onWire(Errors.InvalidRequest))
@@ -70,6 +75,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
       .addError(onWire(Errors.EndpointNotReconnecting))
       .addError(onWire(Errors.PlatformUnauthorized))
+      .addError(Errors.passedOn)
       .addError(onWire(Errors.PlatformUnavailable))
       .addError(onWire(Errors.StoreUnavailable))
   )
@@ -78,10 +84,12 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       .annotate(OpenApi.Description, "Passes a heartbeat on to the platform. Not needed: the broker sends its own.")
       .setHeaders(CallerHeaders)
       .addSuccess(Ok)
+      .addError(onWire(Errors.PluginPidInvalid))
       .addError(onWire(Errors.EndpointUnknown))
       .addError(onWire(Errors.EndpointPidMismatch))
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
       .addError(onWire(Errors.PlatformUnauthorized))
+      .addError(Errors.passedOn)
       .addError(onWire(Errors.PlatformUnavailable))
   )
   .add(
@@ -123,6 +131,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       )
       .setHeaders(CallerHeaders)
       .addSuccess(Ok)
+      .addError(onWire(Errors.PluginPidInvalid))
       .addError(onWire(Errors.EndpointPidMismatch))
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
   )

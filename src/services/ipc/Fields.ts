@@ -1,4 +1,7 @@
-/** The fields and headers that several routes share, and the code each is refused with. */
+/**
+ * The fields and headers that several routes share, and the code each is refused with. The description of a field's schema
+ * completes the refusal "must be …".
+ */
 import { Schema } from "effect"
 
 /** A field that may be left out; `null` counts as left out. */
@@ -11,13 +14,13 @@ export const NonEmpty = Schema.NonEmptyString
 
 /** A process id: a whole number above 0. */
 export const PluginPid = Schema.Number.pipe(
-  Schema.filter((value) => (Number.isSafeInteger(value) && value > 0) || "a whole number above 0"),
+  Schema.filter((value) => Number.isSafeInteger(value) && value > 0),
   Schema.annotations({ identifier: "PluginPid", jsonSchema: { type: "integer", minimum: 1 } })
 )
 
 /** A process id as header text; of several the first counts. */
 const PluginPidHeader = Schema.String.pipe(
-  Schema.filter((value) => pidFromHeader(value) !== undefined || "a whole number above 0"),
+  Schema.filter((value) => pidFromHeader(value) !== undefined),
   Schema.annotations({ identifier: "PluginPidHeader", jsonSchema: { type: "string", pattern: "^[1-9][0-9]*$" } })
 )
 
@@ -35,7 +38,11 @@ export const CallerHeaders = Schema.Struct({
 })
 export type CallerHeaders = typeof CallerHeaders.Type
 
-export const Metadata = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+export const Strings = Schema.Array(Schema.String).annotations({ description: "a list of strings" })
+
+export const Metadata = Schema.Record({ key: Schema.String, value: Schema.Unknown }).annotations({
+  description: "an object"
+})
 
 export const Ok = Schema.Struct({ ok: Schema.Literal(true) })
 

@@ -6,7 +6,7 @@ import { EndpointGroup } from "./EndpointGroup.js"
 import { HealthGroup } from "./HealthGroup.js"
 import { MessageGroup } from "./MessageGroup.js"
 import { OperatorGroup } from "./OperatorGroup.js"
-import { withoutDecodeError } from "./openApi.js"
+import { withoutDecodeError, withPassedOn } from "./openApi.js"
 
 export class IpcApi extends HttpApi.make("runtime-broker")
   .add(HealthGroup)
@@ -26,4 +26,4 @@ export class IpcApi extends HttpApi.make("runtime-broker")
       "the plugin token of discovery.json, or the operator token of operator.json. Refusals are " +
       '`{"error": code, "message": sentence}`.'
   )
-  .annotate(OpenApi.Transform, withoutDecodeError) {}
+  .annotate(OpenApi.Transform, (json) => withPassedOn(withoutDecodeError(json))) {}

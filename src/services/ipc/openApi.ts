@@ -1,4 +1,5 @@
 /** What of the OpenAPI document the platform gets wrong for this surface. */
+import { passedOnStatus } from "../model/Errors.js"
 
 type Reference = { readonly $ref: string }
 interface Response {
@@ -32,5 +33,24 @@ export const withoutDecodeError = (json: Record<string, unknown>): Record<string
     }
   }
   for (const name of notOurs) delete document.components.schemas[name]
+  return json
+}
+
+/** Refusals of the platform keep their status: any of 400 to 499, but for those that mean the broker's own credentials. */
+export const withPassedOn = (json: Record<string, unknown>): Record<string, unknown> => {
+  const document = json as unknown as Document
+  for (const { responses } of Object.values(document.paths).flatMap((methods) => Object.values(methods))) {
+    const passedOn = responses[passedOnStatus]
+    const schema = passedOn?.content?.["application/json"]?.schema
+    if (passedOn === undefined || schema === undefined) continue
+    delete responses[passedOnStatus]
+    for (const [status, response] of Object.entries(responses)) {
+      const body = response.content?.["application/json"]
+      if (!/^4(?!01|03)/.test(status) || body === undefined) continue
+      body.schema = { anyOf: [...("anyOf" in body.schema ? body.schema.anyOf : [body.schema]), schema as Reference] }
+      response.description = "One of these."
+    }
+    responses["4XX"] = passedOn
+  }
   return json
 }

@@ -49,10 +49,13 @@ export const text = (metadata: Metadata, key: string): string | undefined => {
   return typeof value === "string" && value !== "" ? value : undefined
 }
 
-/** What `metadata.expires_at` says: epoch milliseconds, nothing, or that the value cannot be read as a time. */
+/** A date, or a date and a time. `Date.parse` alone would read "5" as a day long ago. */
+const isoTime = /^(\d{4}|[+-]\d{6})-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/
+
+/** What `metadata.expires_at` says, in epoch milliseconds or ISO: a time, nothing, or that the value is neither. */
 export const expiry = (metadata: Metadata): number | undefined | "invalid" => {
   const value = metadata.expires_at
   if (value === undefined || value === null) return undefined
-  const at = typeof value === "number" ? value : typeof value === "string" ? Date.parse(value) : Number.NaN
-  return Number.isFinite(at) ? at : "invalid"
+  const at = typeof value === "string" && isoTime.test(value) ? Date.parse(value) : value
+  return typeof at === "number" && Number.isFinite(at) ? at : "invalid"
 }

@@ -91,16 +91,30 @@ describe("bodies", () => {
   it.scopedLive("F3: a refusal says what JSON a field must be, not how the code behind spells it", () =>
     Effect.gen(function* () {
       const broker = yield* shared
-      const wrong: ReadonlyArray<readonly [string, object]> = [
-        ["/v1/send", { endpoint_id: "x", to: "x", content: "x", metadata: "x" }],
-        ["/v1/send", { endpoint_id: "x", to: "x", content: "x", require_live: "x" }],
-        ["/v1/endpoint/register", { plugin_pid: 1, kind: "x", runtime_capabilities: "x" }],
-        ["/v1/endpoint/register", { plugin_pid: 1, kind: "x", resume: "x" }],
-        ["/v1/dispatch", { undispatched_id: "", target_endpoint_id: "x" }]
+      const send = { endpoint_id: "x", to: "x", content: "x" }
+      const register = { plugin_pid: 1, kind: "x" }
+      const resume = 'an object with "endpoint_id" and "endpoint_owner_token"'
+      const wrong: ReadonlyArray<readonly [path: string, body: object, message: string]> = [
+        ["/v1/send", { ...send, metadata: "x" }, '"metadata" must be an object.'],
+        ["/v1/send", { ...send, require_live: "x" }, '"require_live" must be true or false.'],
+        ["/v1/send", [send], "The body must be an object."],
+        ["/v1/endpoint/register", { ...register, plugin_pid: "1" }, '"plugin_pid" must be a number.'],
+        ["/v1/endpoint/register", { ...register, plugin_pid: 1.5 }, '"plugin_pid" must be a whole number above 0.'],
+        [
+          "/v1/endpoint/register",
+          { ...register, runtime_capabilities: "x" },
+          '"runtime_capabilities" must be a list of strings.'
+        ],
+        ["/v1/endpoint/register", { ...register, resume: "x" }, `"resume" must be ${resume}.`],
+        ["/v1/endpoint/x/reattach", [register], "The body must be an object."],
+        [
+          "/v1/dispatch",
+          { undispatched_id: "", target_endpoint_id: "x" },
+          '"undispatched_id" must be a string that is not empty.'
+        ]
       ]
-      for (const [path, body] of wrong) {
-        const { message } = (yield* broker.call("POST", path, body)).body
-        assert.notMatch(message, /readonly|ReadonlyArray|Type side|Encoded side|NonEmpty|\bat \w+ \(/)
+      for (const [path, body, message] of wrong) {
+        assert.strictEqual((yield* broker.call("POST", path, body)).body.message, message, path)
       }
     })
   )

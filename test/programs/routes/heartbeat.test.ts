@@ -65,7 +65,19 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
   it.scopedLive("F9: an endpoint nobody knows is endpoint_unknown", () =>
     Effect.gen(function* () {
       const broker = yield* shared
-      for (const id of ["ep_nobody", "x", "a%2Fb", "..%2F..", "%F0%9F%99%82"]) {
+      for (const id of [
+        "ep_nobody",
+        "x",
+        "a%2Fb",
+        "..%2F..",
+        "%F0%9F%99%82",
+        "a;b",
+        "a:b",
+        "*",
+        "%2541",
+        "100%25",
+        "%3Fx"
+      ]) {
         refused(yield* broker.call("POST", path(id)), 404, "endpoint_unknown", decodeURIComponent(id))
       }
     })

@@ -52,6 +52,17 @@ describe("DELETE /v1/endpoint/{id}", () => {
     })
   )
 
+  it.scopedLive("ends no endpoint whose id is only the beginning of the one it names", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const { id, plugin } = yield* startSession(broker)
+      for (const other of [`${id};x`, `${id}%3Bx`, `${id}%23x`, `${id}%3F`, `${id}%2F`, `${id}%20`]) {
+        assert.strictEqual((yield* plugin.call("DELETE", path(other))).status, 200, other)
+      }
+      assert.strictEqual((yield* statusOf(broker, id))!.state, "active")
+    })
+  )
+
   it.scopedLive("S7: refuses another process, and allows one that does not say which it is", () =>
     Effect.gen(function* () {
       const broker = yield* shared
