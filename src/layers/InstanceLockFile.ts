@@ -115,8 +115,8 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
 )
 
 /**
- * The text of a lock, or `undefined` when there is none. A symbolic link is refused: one that leads nowhere would be there
- * for those who make the lock and absent for those who read it.
+ * The text of a lock, or `undefined` when there is none. A symbolic link is refused: one that leads nowhere would be
+ * there for those who make the lock and absent for those who read it.
  */
 const readLock = (lock: string): Promise<string | undefined> =>
   fs

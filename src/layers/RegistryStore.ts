@@ -18,7 +18,7 @@ import {
   step
 } from "../services/model/EndpointLifecycle.js"
 import { type ChannelId, type EndpointId, EndpointKey } from "../services/model/Ids.js"
-import type { Session } from "../services/model/Registration.js"
+import type { Session } from "../services/model/Session.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { Registry } from "../services/Registry.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"

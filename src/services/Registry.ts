@@ -12,7 +12,7 @@ import type { Endpoint } from "./Directory.js"
 import type { ProcessStart } from "./Liveness.js"
 import type { EndpointEvent, Transition } from "./model/EndpointLifecycle.js"
 import type { EndpointId } from "./model/Ids.js"
-import type { Session } from "./model/Registration.js"
+import type { Session } from "./model/Session.js"
 import type { Transaction } from "./Store.js"
 
 export interface NewEndpoint {

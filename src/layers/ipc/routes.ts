@@ -46,8 +46,8 @@ const known: ReadonlyArray<Known> = (() => {
 const isParameter = (segment: string) => segment.startsWith(":")
 
 /**
- * The routes of the HTTP surface. The platform's router is generous: it takes other cases, doubled slashes, escaped letters
- * and `;` for the same path. Here a path is the route's own, letter by letter; only a parameter has several spellings.
+ * The routes of the HTTP surface. The platform's router is generous: it takes other cases, doubled slashes, escaped
+ * letters and `;` for the same path. Here a path is the route's own, letter by letter; only a parameter has several spellings.
  */
 export const ipcRoutes: Routes = {
   find: (method, path) => {
