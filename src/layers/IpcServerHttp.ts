@@ -13,11 +13,12 @@ import { EventLog } from "../services/EventLog.js"
 import { IpcServer } from "../services/IpcServer.js"
 import { IpcTokens } from "../services/ipc/Auth.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
+import { Limits } from "../services/Limits.js"
 import { BrokerDraining } from "../services/model/Errors.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
-import { parseBody, readBody } from "./ipc/body.js"
+import { parseBody, readBody, TooDeep } from "./ipc/body.js"
 import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
@@ -25,6 +26,7 @@ import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
 import { answerRefusals, endWith, refuse } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
+import { makeDirectSend, sendPath } from "./ipc/send.js"
 import { makeStream } from "./ipc/stream.js"
 
 /** The port could not be taken. */
@@ -75,6 +77,7 @@ export const layer = Layer.scoped(
     const tokens = yield* IpcTokens
     const shutdown = yield* Shutdown
     const log = yield* EventLog
+    const limits = yield* Limits
 
     // First, so that it is released last: its end waits for connections that only the parts below close.
     const server = yield* listen(config)
@@ -91,6 +94,7 @@ export const layer = Layer.scoped(
       Effect.updateService(app, HttpServerRequest.HttpServerRequest, asRead)
     )
     const stream = yield* makeStream(rules)
+    const send = yield* makeDirectSend
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
       const admission = admit(request, rules, ipcRoutes)
@@ -110,17 +114,32 @@ export const layer = Layer.scoped(
       readBody(request, config.bodyBytes).then(
         (bytes) => {
           const body = parseBody(bytes, config)
-          return "_tag" in body ? refuse(request, response, body) : serve(body.json)
+          if ("_tag" in body) {
+            if (body._tag === "body_too_large") limits.unsafeHit("body_bytes")
+            if (body instanceof TooDeep) limits.unsafeHit("json_depth")
+            return refuse(request, response, body)
+          }
+          return admission.target === sendPath ? send(request, response, body.json) : serve(body.json)
         },
         () => undefined
       )
     }
 
+    const onConnection = (socket: Socket) => {
+      limits.unsafeConnected()
+      socket.once("close", limits.unsafeDisconnected)
+    }
+
     yield* Effect.acquireRelease(
       Effect.sync(() => {
+        server.on("connection", onConnection)
+        server.on("drop", () => limits.unsafeHit("sockets"))
         server.on("request", onRequest)
         server.on("upgrade", stream)
-        server.on("clientError", onClientError)
+        server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+          if (error.code === requestTimeout && socket.writable) limits.unsafeHit("slow_requests")
+          onClientError(error, socket)
+        })
       }),
       () =>
         Effect.sync(() => {
@@ -137,13 +156,15 @@ export const layer = Layer.scoped(
   Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, NodeHttpServer.layerContext])
 )
 
+const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
+
 /** What is no HTTP, too slow or too large in its headers never becomes a request. */
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
   if (!socket.writable) {
     socket.destroy()
     return
   }
-  const status = error.code === "ERR_HTTP_REQUEST_TIMEOUT" ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400
+  const status = error.code === requestTimeout ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400
   endWith(socket, status, {
     error: status === 408 ? "request_timeout" : "bad_request",
     message: `This is no request the broker understands (${error.code}).`

@@ -24,27 +24,37 @@ export const statusOf = (refusal: AnyRefusal): number =>
     ? refusal.status
     : (refusal.constructor as unknown as { status: number }).status
 
-const isRefusal = (error: unknown): error is AnyRefusal =>
+export const isRefusal = (error: unknown): error is AnyRefusal =>
   typeof error === "object" && error !== null && typeof statusOf(error as AnyRefusal) === "number"
+
+/** Answers a request of the node server. */
+export const answer = (response: ServerResponse, status: number, json: unknown): void => {
+  const body = Buffer.from(JSON.stringify(json))
+  response.writeHead(status, { "content-type": contentType, "content-length": body.length })
+  response.end(body)
+}
 
 /** Answers at the door. */
 export const refuse = (request: IncomingMessage, response: ServerResponse, refusal: AnyRefusal): void => {
-  const body = Buffer.from(JSON.stringify(Errors.bodyOf(refusal)))
-  response.writeHead(statusOf(refusal), { "content-type": contentType, "content-length": body.length })
-  response.end(body)
+  answer(response, statusOf(refusal), Errors.bodyOf(refusal))
   if (!request.readableEnded) drain(request, drainBytes)
 }
 
-/** Answers an upgrade with a plain response and ends the connection. */
-export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal): void =>
-  endWith(socket, statusOf(refusal), Errors.bodyOf(refusal))
+/** Answers an upgrade with a plain response and ends the connection. `retryAfterMs` is what it says of when to come again. */
+export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal, retryAfterMs?: number): void =>
+  endWith(
+    socket,
+    statusOf(refusal),
+    Errors.bodyOf(refusal),
+    retryAfterMs === undefined ? "" : `Retry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\n`
+  )
 
 /** Writes a whole response to a bare socket. */
-export const endWith = (socket: Duplex, status: number, json: unknown): void => {
+export const endWith = (socket: Duplex, status: number, json: unknown, headers = ""): void => {
   const body = JSON.stringify(json)
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: ${contentType}\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+      `Content-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`
   )
 }
 
@@ -62,7 +72,7 @@ export const answerRefusals =
           const error = Cause.squash(cause)
           if (isRefusal(error)) return respond(error)
           if ((error as AnyRefusal | undefined)?._tag === "HttpApiDecodeError") {
-            return respond(decodeRefusal(error as HttpApiError.HttpApiDecodeError))
+            return respond(decodeRefusal((error as HttpApiError.HttpApiDecodeError).issues))
           }
           log.unsafeLog("error", "ipc_route_error", { path: request.url, cause: Cause.pretty(cause) })
           return respond(new Errors.InternalError({ message: "The broker made a mistake; its log says more." }))
@@ -84,7 +94,7 @@ const byCode: { readonly [code: string]: new (props: { readonly message: string 
 }
 
 /** Names the field and what it must be. The value is not repeated: it may be a message or a token. */
-const decodeRefusal = ({ issues }: HttpApiError.HttpApiDecodeError): AnyRefusal => {
+export const decodeRefusal = (issues: HttpApiError.HttpApiDecodeError["issues"]): AnyRefusal => {
   const issue = issues[0]
   const path = issue?.path.map(String) ?? []
   const subject = path.length === 0 ? "The body" : `"${path.join(".")}"`
