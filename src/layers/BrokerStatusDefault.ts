@@ -12,6 +12,7 @@ import { Inbox } from "../services/Inbox.js"
 import { serverVersion } from "../services/ipc/Capabilities.js"
 import type { Status } from "../services/ipc/OperatorGroup.js"
 import { Ledger } from "../services/Ledger.js"
+import { Limits } from "../services/Limits.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { displayLabel } from "../services/model/Session.js"
 import { version } from "../services/model/Version.js"
@@ -37,6 +38,7 @@ export const layer: Layer.Layer<
   | EventLog
   | Inbox
   | Ledger
+  | Limits
   | Mailboxes
   | Outbox
   | PlatformApi
@@ -56,6 +58,7 @@ export const layer: Layer.Layer<
     const log = yield* EventLog
     const inbox = yield* Inbox
     const ledger = yield* Ledger
+    const limits = yield* Limits
     const mailboxes = yield* Mailboxes
     const outbox = yield* Outbox
     const platform = yield* PlatformApi
@@ -91,6 +94,8 @@ export const layer: Layer.Layer<
       const owed = outbox.unsafeStatus()
       const books = ledger.unsafeBooks()
       const openChannels = channels.unsafeCount()
+      const openSockets = limits.unsafeSockets()
+      const endpoints = Array.from(directory.unsafeAll(), endpointStatus)
       const isNearly = (used: number, limit: number) => used >= 0.9 * limit
       const warnings = [
         link.state !== "up" && `The link to the network is ${link.state}${link.reason ? `: ${link.reason}` : ""}.`,
@@ -99,7 +104,20 @@ export const layer: Layer.Layer<
           `The undispatched inbox is nearly full (${usage.messages} messages, ${usage.bytes} bytes).`,
         (isNearly(totals.messages, config.totalMessages) || isNearly(totals.bytes, config.totalBytes)) &&
           `The mailboxes are nearly full (${totals.messages} messages, ${totals.bytes} bytes).`,
+        ...endpoints
+          .filter(
+            ({ stored_bytes, undelivered, in_flight }) =>
+              isNearly(undelivered - in_flight, config.mailboxMessages) || isNearly(stored_bytes, config.mailboxBytes)
+          )
+          .map(({ endpoint_id }) => `The mailbox of ${endpoint_id} is nearly full.`),
+        isNearly(openSockets, config.sockets) && `${openSockets} of ${config.sockets} connections are in use.`,
         isNearly(openChannels, config.channels) && `${openChannels} of ${config.channels} plugin channels are in use.`,
+        ...channels
+          .unsafeContended()
+          .map(
+            (pluginPid) =>
+              `Clients of process ${pluginPid} displaced each other's channels; only one of them is connected now.`
+          ),
         ...routing.heldBack.map(
           ({ destination, waiting }) =>
             `${waiting} messages for ${destination} wait at the network because they cannot be stored here.`
@@ -126,8 +144,10 @@ export const layer: Layer.Layer<
           health._tag === "Healthy"
             ? { healthy: true }
             : { healthy: false, since: iso(health.since), reason: health.reason },
+        sockets: { open: openSockets, limit: config.sockets },
         channels: { open: openChannels, limit: config.channels },
-        endpoints: Array.from(directory.unsafeAll(), endpointStatus),
+        limits_hit: limits.unsafeHits(),
+        endpoints,
         mailboxes: {
           ...totals,
           limit_messages: config.totalMessages,

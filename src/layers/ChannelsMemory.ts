@@ -4,6 +4,7 @@ import { BrokerConfig } from "../services/BrokerConfig.js"
 import { type Channel, type ChannelSocket, Channels } from "../services/Channels.js"
 import { EventLog } from "../services/EventLog.js"
 import { closeCodes } from "../services/ipc/StreamFrame.js"
+import { ChannelContention } from "../services/model/ChannelContention.js"
 import { ChannelId } from "../services/model/Ids.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
@@ -18,17 +19,32 @@ interface OpenChannel extends Channel {
 export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Layer.scoped(
   Channels,
   Effect.gen(function* () {
-    const { congestedBytes, pingIntervalMs, silenceMs, uncongestedBytes } = yield* BrokerConfig
+    const config = yield* BrokerConfig
+    const { congestedBytes, pingIntervalMs, silenceMs, uncongestedBytes } = config
     const log = yield* EventLog
     const clock = yield* Effect.clock
     const open = new Map<ChannelId, OpenChannel>()
     const current = new Map<number, OpenChannel>()
+    const contention = new ChannelContention({
+      count: config.contentionCount,
+      withinMs: config.contentionWithinMs,
+      restMs: config.contentionRestMs
+    })
     let last = 0
     let onEmpty: (() => void) | undefined
 
-    const remove = (channel: Channel): boolean => {
-      if (!open.delete(channel.id)) return false
-      if (current.get(channel.pluginPid)?.id === channel.id) current.delete(channel.pluginPid)
+    const remove = (channel: Channel, answered = false): boolean => {
+      const { pluginPid } = channel
+      if (!open.delete(channel.id)) {
+        if (answered && current.has(pluginPid) && contention.displaced(pluginPid, clock.unsafeCurrentTimeMillis())) {
+          log.unsafeLog("warn", "channel_contended", { plugin_pid: pluginPid, rest_ms: config.contentionRestMs })
+        }
+        return false
+      }
+      if (current.get(pluginPid)?.id === channel.id) {
+        current.delete(pluginPid)
+        contention.ended(pluginPid)
+      }
       if (open.size === 0) onEmpty?.()
       return true
     }
@@ -87,6 +103,8 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
         return { channel, replaced }
       },
       unsafeClosed: remove,
+      unsafeWait: (pluginPid) => contention.wait(pluginPid, clock.unsafeCurrentTimeMillis()),
+      unsafeContended: () => contention.resting(clock.unsafeCurrentTimeMillis()),
       unsafeHeard: (channel) => {
         const heard = open.get(channel.id)
         if (heard !== undefined) heard.heardAt = clock.unsafeCurrentTimeMillis()

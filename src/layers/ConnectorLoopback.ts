@@ -19,10 +19,11 @@ import {
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { Credentials } from "../services/Credentials.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
-import type { Metadata } from "../services/model/Metadata.js"
+import { type Metadata, text } from "../services/model/Metadata.js"
 import { plan } from "../services/model/RoutePlan.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../services/Store.js"
+import { oldestFirst } from "./internal/oldestFirst.js"
 
 const Undelivered = Schema.Struct({
   messageId: Schema.String,
@@ -42,7 +43,11 @@ const remembered = 10_000
 interface Item extends InboundItem {
   readonly messageId: string
   readonly token: string
+  /** An endpoint, or the inbox. */
+  readonly destination: string
 }
+
+const inbox = "inbox"
 
 interface Address {
   readonly agent: string
@@ -72,7 +77,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
   Layer.effect(
     Connector,
     Effect.gen(function* () {
-      const { bodyBytes, loopbackPending } = yield* BrokerConfig
+      const { bodyBytes, loopbackBytes, loopbackPending } = yield* BrokerConfig
       const { accountId } = yield* Credentials
       const directory = yield* Directory
       const correlations = yield* CorrelationIndex
@@ -85,12 +90,16 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       /** What senders were answered, by message id. */
       const waiting = new Map<string, SendReceipt>()
       const accepted = new Map<string, SendReceipt>()
+      const oldestAccepted = oldestFirst(accepted)
+      /** What waits, by where it goes: who does not take its mail is in nobody else's way. */
+      const loads = new Map<string, { messages: number; bytes: number }>()
       let handler: ((batch: ReadonlyArray<InboundItem>) => void) | undefined
       let last = 0
 
       const itemOf = (
         key: string,
-        { bytes, content, contentType, from, messageId, metadata, recipient }: Undelivered
+        { bytes, content, contentType, from, messageId, metadata, recipient }: Undelivered,
+        destination: string
       ): Item => ({
         messageId,
         from,
@@ -100,10 +109,27 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
         recipient,
         bytes,
         token: key,
+        destination,
         redeliverable: true
       })
+
+      const keep = (item: Item) => {
+        undelivered.set(item.token, item)
+        const { bytes, messages } = loads.get(item.destination) ?? { messages: 0, bytes: 0 }
+        loads.set(item.destination, { messages: messages + 1, bytes: bytes + item.bytes })
+      }
+
+      const forget = ({ bytes, destination, token }: Item) => {
+        undelivered.delete(token)
+        released.delete(token)
+        const load = loads.get(destination)!
+        load.messages--
+        load.bytes -= bytes
+        if (load.messages === 0) loads.delete(destination)
+      }
+
       for (const [key, record] of store.unsafeRange(records, { from: "", until: "~" })) {
-        undelivered.set(key, itemOf(key, record))
+        keep(itemOf(key, record, text(record.metadata, "target_endpoint_id") ?? inbox))
         waiting.set(record.messageId, { messageId: record.messageId, status: "stored" })
         last = Number.parseInt(key, 36)
       }
@@ -111,10 +137,10 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       const endpointsThatSent = (correlationId: string) =>
         correlations.unsafeSenders(correlationId).flatMap((key) => directory.unsafeByKey(key) ?? [])
 
-      /** True when an active endpoint takes the message now. */
-      const isTaken = (metadata: Metadata, agent: string): boolean => {
+      /** The endpoint that gets the message, active or not; `undefined` when it goes to the inbox. */
+      const receiverOf = (metadata: Metadata, agent: string): Endpoint | undefined => {
         const route = plan<Endpoint>(metadata, agent, { endpoint: directory.unsafeGet, senders: endpointsThatSent })
-        return route._tag === "Endpoint" && route.endpoint.state._tag === "Active"
+        return route._tag === "Endpoint" ? route.endpoint : undefined
       }
 
       const rejected = (code: string, reason: string) => new SendRejected({ code, reason })
@@ -145,13 +171,16 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           }
           const metadata =
             endpointId === undefined ? message.metadata : { ...message.metadata, target_endpoint_id: endpointId }
-          const status = isTaken(metadata, agent) ? ("delivered" as const) : ("stored" as const)
+          const receiver = receiverOf(metadata, agent)
+          const status = receiver?.state._tag === "Active" ? ("delivered" as const) : ("stored" as const)
           if (message.requireLive && status === "stored") {
             return rejected("recipient_not_live", `no active session takes messages to "${message.to}" now`)
           }
-          if (undelivered.size >= loopbackPending) {
+          const destination = receiver?.id ?? inbox
+          const load = loads.get(destination)
+          if (load !== undefined && (load.messages >= loopbackPending || load.bytes >= loopbackBytes)) {
             return new ConnectorUnavailable({
-              reason: `the loopback network holds ${undelivered.size} undelivered messages and takes no more`
+              reason: `the loopback network holds ${load.messages} undelivered messages for the same receiver and takes no more`
             })
           }
 
@@ -166,9 +195,9 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
             bytes: Buffer.byteLength(message.content) + JSON.stringify(metadata).length
           }
           const receipt = { messageId: message.messageId, status }
-          const item = itemOf(key, record)
+          const item = itemOf(key, record, destination)
           return Effect.async((resume) => {
-            undelivered.set(key, item)
+            keep(item)
             waiting.set(message.messageId, receipt)
             const transaction = new Transaction()
             transaction.put(records, key, record)
@@ -182,7 +211,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       const remember = (messageId: string) => {
         accepted.set(messageId, waiting.get(messageId)!)
         waiting.delete(messageId)
-        if (accepted.size > remembered) accepted.delete(accepted.keys().next().value!)
+        if (accepted.size > remembered) accepted.delete(oldestAccepted())
       }
 
       return {
@@ -205,8 +234,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           for (const token of tokens as ReadonlyArray<string>) {
             const item = undelivered.get(token)
             if (item === undefined) continue
-            undelivered.delete(token)
-            released.delete(token)
+            forget(item)
             remember(item.messageId)
             transaction.delete(records, token)
           }

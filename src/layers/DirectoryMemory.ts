@@ -14,12 +14,12 @@ export const layer: Layer.Layer<Directory> = Layer.sync(Directory, () => {
     unsafeKnowsAgent: (agent) => agents.has(agent),
     unsafePut: (endpoint) => {
       byKey.set(endpoint.key, endpoint)
-      byId.set(endpoint.id, endpoint)
+      for (const id of [endpoint.id, ...endpoint.aliases]) byId.set(id, endpoint)
       agents.add(endpoint.agent)
     },
     unsafeRemove: (endpoint) => {
       byKey.delete(endpoint.key)
-      byId.delete(endpoint.id)
+      for (const id of [endpoint.id, ...endpoint.aliases]) byId.delete(id)
     }
   }
 })

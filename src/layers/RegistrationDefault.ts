@@ -4,6 +4,7 @@ import { BrokerConfig } from "../services/BrokerConfig.js"
 import { type Channel, Channels } from "../services/Channels.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
+import { Leases } from "../services/Leases.js"
 import { Liveness, type ProcessStart } from "../services/Liveness.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { EndpointEvent, isLeftFor } from "../services/model/EndpointLifecycle.js"
@@ -16,26 +17,28 @@ import {
 } from "../services/model/Errors.js"
 import { EndpointId } from "../services/model/Ids.js"
 import { refuseStranger } from "../services/model/Ownership.js"
-import { displayLabel, isSameSession, type Session, sessionFrom } from "../services/model/Session.js"
-import { PlatformApi, type PlatformRegistration } from "../services/PlatformApi.js"
+import { isSameSession, type Session, sessionFrom } from "../services/model/Session.js"
+import { PlatformApi } from "../services/PlatformApi.js"
 import { type Registered, type RegisterRequest, Registration } from "../services/Registration.js"
 import { Registry } from "../services/Registry.js"
 import { Store, Transaction } from "../services/Store.js"
 import { mintUuid } from "./internal/minting.js"
 import { platformRefusal } from "./internal/platformRefusal.js"
+import { platformRegistration } from "./internal/platformRegistration.js"
 import { storeIsHealthy } from "./internal/storeIsHealthy.js"
 import { tokenMatcher } from "./internal/tokens.js"
 
 export const layer: Layer.Layer<
   Registration,
   never,
-  Registry | Directory | Channels | Mailboxes | PlatformApi | Liveness | Store | BrokerConfig | EventLog
+  Registry | Directory | Leases | Channels | Mailboxes | PlatformApi | Liveness | Store | BrokerConfig | EventLog
 > = Layer.effect(
   Registration,
   Effect.gen(function* () {
     const config = yield* BrokerConfig
     const registry = yield* Registry
     const directory = yield* Directory
+    const leases = yield* Leases
     const channels = yield* Channels
     const mailboxes = yield* Mailboxes
     const platform = yield* PlatformApi
@@ -109,7 +112,7 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         const nonce = mintUuid()
         const registered = yield* platform
-          .register(platformRegistration(session, channel.pluginPid, nonce))
+          .register(platformRegistration({ session, pluginPid: channel.pluginPid, nonce }))
           .pipe(Effect.mapError(platformRefusal))
         const transaction = new Transaction()
         // The platform took its time: the channel may be another one by now, or gone.
@@ -122,10 +125,12 @@ export const layer: Layer.Layer<
             pluginPid: channel.pluginPid,
             processStart,
             session,
-            capabilities: channel.capabilities
+            capabilities: channel.capabilities,
+            heartbeatAfterMs: registered.heartbeatAfterMs
           },
           channels.unsafeCurrent(channel.pluginPid)
         )
+        leases.unsafeWatch(endpoint)
         yield* store.commit(transaction)
         return {
           endpointId: endpoint.id,
@@ -193,22 +198,3 @@ export const layer: Layer.Layer<
     }
   })
 )
-
-const platformRegistration = (session: Session, pluginPid: number, nonce: string): PlatformRegistration => {
-  const values = {
-    runtime_kind: session.kind,
-    endpoint_nonce: nonce,
-    display_label: displayLabel(session, pluginPid),
-    workspace: session.workspace,
-    tracking_ref: session.trackingRef,
-    session_name: session.sessionName,
-    task_hint: session.taskHint,
-    runtime_capabilities: session.runtimeCapabilities,
-    execution_surface: session.executionSurface,
-    runtime_session_id: session.runtimeSessionId,
-    background_exchange_mode: session.backgroundExchangeMode
-  }
-  return Object.fromEntries(
-    Object.entries(values).filter(([, value]) => value !== undefined)
-  ) as unknown as PlatformRegistration
-}

@@ -27,7 +27,9 @@ import { Store, Transaction, table } from "../services/Store.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface EndpointRecord {
-  readonly id: string
+  readonly id: EndpointId
+  readonly aliases: ReadonlyArray<EndpointId>
+  readonly heartbeatAfterMs: number | null
   readonly nonce: string
   readonly ownerToken: string
   readonly demandsToken: boolean
@@ -41,12 +43,13 @@ const records = table<EndpointRecord>("endpoints", 1)
 
 interface Registered extends Endpoint {
   id: EndpointId
+  aliases: ReadonlyArray<EndpointId>
+  heartbeatAfterMs: number | undefined
   pluginPid: number
   processStart: ProcessStart | undefined
   session: Session
   state: EndpointState
   stateSince: number
-  readonly nonce: string
   readonly survivesExit: boolean
 }
 
@@ -90,6 +93,8 @@ export const layer: Layer.Layer<
     const save = (transaction: Transaction, endpoint: Registered) =>
       transaction.put(records, ordered(endpoint.key), {
         id: endpoint.id,
+        aliases: endpoint.aliases,
+        heartbeatAfterMs: endpoint.heartbeatAfterMs ?? null,
         nonce: endpoint.nonce,
         ownerToken: endpoint.ownerToken,
         demandsToken: endpoint.demandsToken,
@@ -190,6 +195,7 @@ export const layer: Layer.Layer<
         const { effects, next } = begin(channel?.id, rules(survivesExit))
         const endpoint: Registered = {
           ...given,
+          aliases: [],
           key: EndpointKey(++lastKey),
           agent: session.agentId ?? accountId,
           session,
@@ -218,6 +224,20 @@ export const layer: Layer.Layer<
         endpoint.pluginPid = pluginPid
         endpoint.processStart = processStart
         save(transaction, endpoint)
+      },
+
+      unsafeRegisteredAgain: (transaction, { key }, { heartbeatAfterMs, id }) => {
+        const endpoint = byKey.get(key)!
+        endpoint.heartbeatAfterMs = heartbeatAfterMs
+        if (id !== endpoint.id) {
+          endpoint.aliases = [...endpoint.aliases, endpoint.id].filter((alias) => alias !== id)
+          endpoint.id = id
+          directory.unsafePut(endpoint)
+        }
+        save(transaction, endpoint)
+        const state = endpoint.state._tag === "Active" ? "active" : "reconnecting"
+        retryQueue.unsafeReport(transaction, id, state, "register")
+        log.unsafeLog("info", "endpoint_registered_again", { endpoint_id: id, aliases: endpoint.aliases.length })
       },
 
       unsafeSetTaskHint: (transaction, { key }, taskHint) => {

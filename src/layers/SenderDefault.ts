@@ -141,7 +141,8 @@ const refuseMetadata = (endpoint: Endpoint, metadata: Metadata): MetadataRefusal
     })
   }
   const source = metadata.source_endpoint_id
-  return source !== undefined && source !== endpoint.id
+  const names: ReadonlyArray<unknown> = [undefined, endpoint.id, ...endpoint.aliases]
+  return !names.includes(source)
     ? new SourceEndpointIdMismatch({
         message: `"metadata.source_endpoint_id" must be the sending endpoint "${endpoint.id}"; leave it out.`
       })

@@ -10,10 +10,13 @@ import * as DeadLettersStore from "../layers/DeadLettersStore.js"
 import * as DirectoryMemory from "../layers/DirectoryMemory.js"
 import * as DispatchDefault from "../layers/DispatchDefault.js"
 import * as EmittersOutbox from "../layers/EmittersOutbox.js"
+import * as IdempotencyKeysStore from "../layers/IdempotencyKeysStore.js"
 import * as InboxStore from "../layers/InboxStore.js"
 import * as IpcServerHttp from "../layers/IpcServerHttp.js"
 import * as IpcTokensMinted from "../layers/IpcTokensMinted.js"
+import * as LeasesPlatform from "../layers/LeasesPlatform.js"
 import * as LedgerMemory from "../layers/LedgerMemory.js"
+import * as LimitsMemory from "../layers/LimitsMemory.js"
 import * as MailboxesStore from "../layers/MailboxesStore.js"
 import * as OutboxStore from "../layers/OutboxStore.js"
 import * as PresenceConnector from "../layers/PresenceConnector.js"
@@ -23,6 +26,7 @@ import * as ReplyCorrelationsStore from "../layers/ReplyCorrelationsStore.js"
 import * as RetryQueueOutbox from "../layers/RetryQueueOutbox.js"
 import * as RouterDefault from "../layers/RouterDefault.js"
 import * as SenderDefault from "../layers/SenderDefault.js"
+import * as SendQueueStore from "../layers/SendQueueStore.js"
 import * as ShutdownDefault from "../layers/ShutdownDefault.js"
 import type { BrokerConfig } from "../services/BrokerConfig.js"
 import type { Connector } from "../services/Connector.js"
@@ -57,7 +61,8 @@ export const coreWith = <E>(variants: Variants<E>) =>
         PresenceConnector.layer
       )
     ),
-    Layer.provideMerge(RegistryStore.layer),
+    Layer.provideMerge(LeasesPlatform.layer),
+    Layer.provideMerge(Layer.mergeAll(RegistryStore.layer, SendQueueStore.layer)),
     Layer.provideMerge(MailboxesStore.layer),
     Layer.provideMerge(Layer.mergeAll(variants.connector, InboxStore.layer, DeadLettersStore.layer)),
     Layer.provideMerge(
@@ -66,13 +71,14 @@ export const coreWith = <E>(variants: Variants<E>) =>
         EmittersOutbox.layer,
         CorrelationIndexStore.layer,
         ReplyCorrelationsStore.layer,
+        IdempotencyKeysStore.layer,
         ChannelsMemory.layer,
         DirectoryMemory.layer
       )
     ),
     Layer.provideMerge(OutboxStore.layer),
     Layer.provideMerge(Layer.mergeAll(variants.store, variants.platform)),
-    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, ShutdownDefault.layer))
+    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, LimitsMemory.layer, ShutdownDefault.layer))
   )
 
 /** A broker of these variants, all its services at hand. */

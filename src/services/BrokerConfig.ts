@@ -83,6 +83,9 @@ export const settings = {
   silenceMs: ms(30_000, "A channel that is silent for so long is ended"),
   congestedBytes: bytes(MiB, "Socket backlog above which nothing is pushed to a channel"),
   uncongestedBytes: bytes(256 * KiB, "Socket backlog below which pushing goes on"),
+  contentionCount: count(5, "Living channels of one process displaced by newer ones after which newer ones must wait"),
+  contentionWithinMs: ms(10_000, "Within how long so many count"),
+  contentionRestMs: ms(30_000, "How long they must wait while the current one is open"),
 
   // -- delivery ---------------------------------------------------------------------------------------------------------
   windowMessages: count(128, "Messages in flight to an endpoint at most"),
@@ -122,8 +125,16 @@ export const settings = {
   unauthorizedPauseMs: ms(minute, "Pause of all posts after the platform refused the credentials"),
   platformMs: ms(15_000, "How long a call to the platform may take"),
   sendMs: ms(15_000, "How long the network may take to answer a send"),
+  idempotencyKeys: count(10_000, "Idempotency keys remembered per endpoint; the oldest goes first"),
+  idempotencyMs: ms(24 * hour, "How long an idempotency key is remembered"),
+  sendQueue: count(10_000, "Messages that wait for the network at most"),
+  sendQueueMs: ms(24 * hour, "How long a message waits for the network before it is given up"),
   previewCodePoints: count(80, "Code points of an undispatched message the platform is shown; 0 shows none", 0),
-  loopbackPending: count(10_000, "Messages the loopback network keeps undelivered at most"),
+  loopbackPending: count(
+    10_000,
+    "Messages the loopback network keeps undelivered for one endpoint, or the inbox, at most"
+  ),
+  loopbackBytes: bytes(64 * MiB, "Their bytes"),
 
   // -- IPC surface ------------------------------------------------------------------------------------------------------
   bodyBytes: bytes(MiB, "Largest request body"),

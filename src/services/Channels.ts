@@ -46,8 +46,18 @@ export class Channels extends Context.Tag("broker/Channels")<
       socket: ChannelSocket,
       onWritable: (channel: Channel) => void
     ) => { readonly channel: Channel; readonly replaced: Channel | undefined }
-    /** The socket ended. False when the channel was not open any more. */
-    readonly unsafeClosed: (channel: Channel) => boolean
+    /**
+     * The socket ended. False when the channel was not open any more. `answered`: the plugin had answered the broker's closing
+     * handshake, so it was alive until then.
+     */
+    readonly unsafeClosed: (channel: Channel, answered?: boolean) => boolean
+    /**
+     * For how many milliseconds no newer channel of the process is to be opened, because its clients displaced each other again
+     * and again (`model/ChannelContention`); `undefined` when one may.
+     */
+    readonly unsafeWait: (pluginPid: number) => number | undefined
+    /** The processes of which that is so. */
+    readonly unsafeContended: () => ReadonlyArray<number>
     /** The plugin showed that it lives: a frame, a pong. */
     readonly unsafeHeard: (channel: Channel) => void
     readonly unsafeGet: (id: ChannelId) => Channel | undefined

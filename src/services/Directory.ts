@@ -9,6 +9,7 @@ import type { Session } from "./model/Session.js"
 export interface Endpoint {
   /** Its current id. Earlier ones stay valid as aliases. */
   readonly id: EndpointId
+  readonly aliases: ReadonlyArray<EndpointId>
   readonly key: EndpointKey
   /** The agent it speaks for: its `agent_id`, or the account. */
   readonly agent: string
@@ -21,6 +22,10 @@ export interface Endpoint {
   /** Proves ownership where the channel announced `endpoint_owner_token_v1`, and resumes from another process. */
   readonly ownerToken: string
   readonly demandsToken: boolean
+  /** Names the registration towards the platform. */
+  readonly nonce: string
+  /** How often the platform wants to hear of it, milliseconds; absent where it does not care. */
+  readonly heartbeatAfterMs: number | undefined
 }
 
 export class Directory extends Context.Tag("broker/Directory")<

@@ -25,6 +25,8 @@ export interface NewEndpoint {
   readonly session: Session
   /** What the channel that registered it announced. */
   readonly capabilities: ReadonlySet<string>
+  /** The rhythm the platform wants, milliseconds. */
+  readonly heartbeatAfterMs: number | undefined
 }
 
 export class Registry extends Context.Tag("broker/Registry")<
@@ -38,6 +40,15 @@ export class Registry extends Context.Tag("broker/Registry")<
       endpoint: Endpoint,
       pluginPid: number,
       processStart: ProcessStart | undefined
+    ) => void
+    /**
+     * The platform lost the endpoint's record and made it again: its id from now on, the old one stays an alias. Its state is
+     * reported anew.
+     */
+    readonly unsafeRegisteredAgain: (
+      transaction: Transaction,
+      endpoint: Endpoint,
+      given: { readonly id: EndpointId; readonly heartbeatAfterMs: number | undefined }
     ) => void
     readonly unsafeSetTaskHint: (transaction: Transaction, endpoint: Endpoint, taskHint: string) => void
     /** Something happened to the endpoint: decides and performs. */

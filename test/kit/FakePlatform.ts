@@ -31,10 +31,12 @@ export class FakePlatform {
   readonly posts: Array<PlatformReport> = []
   /** Endpoints whose state was looked up. */
   readonly lookups: Array<string> = []
+  readonly heartbeats: Array<string> = []
   private minted = 0
 
   onRegister: (registration: PlatformRegistration) => Effect.Effect<PlatformEndpoint, PlatformError> = () =>
     Effect.sync(() => ({ endpointId: `ep_${++this.minted}` }))
+  onHeartbeat: (endpointId: string) => Effect.Effect<void, PlatformError> = () => Effect.void
   onPost: (report: PlatformReport) => Effect.Effect<void, PlatformError> = () => Effect.void
   onLookup: (endpointId: string) => Effect.Effect<"open" | "closed" | "unknown", PlatformError> = () =>
     Effect.succeed("unknown")
@@ -68,7 +70,11 @@ export class FakePlatform {
         this.registrations.push(registration)
         return this.onRegister(registration)
       }),
-    heartbeat: () => Effect.void,
+    heartbeat: (endpointId) =>
+      Effect.suspend(() => {
+        this.heartbeats.push(endpointId)
+        return this.onHeartbeat(endpointId)
+      }),
     unregister: () => Effect.void,
     endpointState: (endpointId) =>
       Effect.suspend(() => {

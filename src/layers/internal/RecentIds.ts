@@ -1,4 +1,5 @@
 import type { EndpointKey } from "../../services/model/Ids.js"
+import { oldestFirst } from "./oldestFirst.js"
 
 /** An id an endpoint has. */
 export interface OwnedId {
@@ -10,12 +11,18 @@ export interface OwnedId {
   readonly first: number
 }
 
+/** The oldest first. */
+class Owned extends Map<string, OwnedId> {
+  /** An id that is to be removed now. */
+  readonly oldest = oldestFirst(this)
+}
+
 /**
  * Correlation ids per endpoint, the oldest first, bounded in number and age; and, per id, the endpoints that have it, the first
  * one first. Every operation but `restore`, `sweep` and `forget` takes constant time.
  */
 export class RecentIds {
-  private readonly byEndpoint = new Map<EndpointKey, Map<string, OwnedId>>()
+  private readonly byEndpoint = new Map<EndpointKey, Owned>()
   private readonly byId = new Map<string, Set<EndpointKey>>()
   private next = 0
   private readonly limits: { readonly count: number; readonly ageMs: number }
@@ -112,7 +119,7 @@ export class RecentIds {
     const { endpoint, id } = owned
     const ids = this.byEndpoint.get(endpoint)
     if (ids === undefined) {
-      this.byEndpoint.set(endpoint, new Map([[id, owned]]))
+      this.byEndpoint.set(endpoint, new Owned([[id, owned]]))
     } else {
       ids.delete(id)
       ids.set(id, owned)
@@ -121,6 +128,6 @@ export class RecentIds {
 
   private trim(endpoint: EndpointKey): void {
     const ids = this.byEndpoint.get(endpoint)!
-    while (ids.size > this.limits.count) this.remove(endpoint, ids.keys().next().value!)
+    while (ids.size > this.limits.count) this.remove(endpoint, ids.oldest())
   }
 }

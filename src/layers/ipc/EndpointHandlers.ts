@@ -6,9 +6,9 @@ import { Directory } from "../../services/Directory.js"
 import { Emitters } from "../../services/Emitters.js"
 import { EventLog } from "../../services/EventLog.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
+import { Leases } from "../../services/Leases.js"
 import { EndpointUnknown, OwnershipMismatch } from "../../services/model/Errors.js"
 import { firstCodePoints } from "../../services/model/Message.js"
-import { PlatformApi } from "../../services/PlatformApi.js"
 import { Registration } from "../../services/Registration.js"
 import { Registry } from "../../services/Registry.js"
 import { Store, Transaction } from "../../services/Store.js"
@@ -26,7 +26,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "endpoints", (handlers) =>
     const registration = yield* Registration
     const registry = yield* Registry
     const directory = yield* Directory
-    const platform = yield* PlatformApi
+    const leases = yield* Leases
     const emitters = yield* Emitters
     const store = yield* Store
     const log = yield* EventLog
@@ -50,7 +50,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "endpoints", (handlers) =>
       .handle("heartbeat", ({ headers, path }) =>
         Effect.gen(function* () {
           const endpoint = yield* ownEndpoint(directory.unsafeGet(path.id), path.id, callerOf(headers), unknown)
-          yield* platform.heartbeat(endpoint.id).pipe(Effect.mapError(platformRefusal))
+          yield* leases.heartbeat(endpoint).pipe(Effect.mapError(platformRefusal))
           return ok
         })
       )

@@ -8,6 +8,9 @@ export interface BodyLimits {
   readonly jsonDepth: number
 }
 
+/** JSON that nests too deep. */
+export class TooDeep extends BadRequest {}
+
 /** The bytes of the body, or `undefined` when there are more than allowed. Rejects when the client goes away. */
 export const readBody = (request: IncomingMessage, limit: number): Promise<Buffer | undefined> =>
   new Promise((resolve, reject) => {
@@ -40,7 +43,7 @@ export const parseBody = (
     return new BadRequest({ message: "The body is not JSON." })
   }
   return isDeeperThan(json, limits.jsonDepth)
-    ? new BadRequest({ message: `The body nests deeper than ${limits.jsonDepth} levels.` })
+    ? new TooDeep({ message: `The body nests deeper than ${limits.jsonDepth} levels.` })
     : { json }
 }
 

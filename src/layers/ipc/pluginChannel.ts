@@ -4,6 +4,7 @@ import { BrokerConfig } from "../../services/BrokerConfig.js"
 import { type Channel, type ChannelSocket, Channels } from "../../services/Channels.js"
 import { EventLog } from "../../services/EventLog.js"
 import { PluginFrame } from "../../services/ipc/StreamFrame.js"
+import { Limits } from "../../services/Limits.js"
 import { Mailboxes } from "../../services/Mailboxes.js"
 import { PushId } from "../../services/model/Ids.js"
 import { isDeeperThan } from "../../services/model/Json.js"
@@ -16,7 +17,8 @@ export interface PluginChannel {
   readonly receive: (texts: ReadonlyArray<string>) => void
   /** The socket showed a sign of life. */
   readonly heard: () => void
-  readonly closed: (code: number) => void
+  /** The socket ended; `answered` says that the plugin answered the broker's closing handshake. */
+  readonly closed: (code: number, answered?: boolean) => void
 }
 
 export type OpenPluginChannel = (
@@ -30,9 +32,10 @@ const decodeFrame = Schema.decodeUnknownEither(PluginFrame)
 export const makePluginChannels: Effect.Effect<
   OpenPluginChannel,
   never,
-  Channels | Registry | Mailboxes | Store | BrokerConfig | EventLog
+  Channels | Registry | Mailboxes | Store | Limits | BrokerConfig | EventLog
 > = Effect.gen(function* () {
   const { jsonDepth } = yield* BrokerConfig
+  const limits = yield* Limits
   const channels = yield* Channels
   const registry = yield* Registry
   const mailboxes = yield* Mailboxes
@@ -50,7 +53,9 @@ export const makePluginChannels: Effect.Effect<
   const parseFrame = (text: string): PluginFrame | undefined => {
     try {
       const json: unknown = JSON.parse(text)
-      return isDeeperThan(json, jsonDepth) ? undefined : Either.getOrUndefined(decodeFrame(json))
+      if (!isDeeperThan(json, jsonDepth)) return Either.getOrUndefined(decodeFrame(json))
+      limits.unsafeHit("json_depth")
+      return undefined
     } catch {
       return undefined
     }
@@ -81,9 +86,9 @@ export const makePluginChannels: Effect.Effect<
           for (const text of texts) handle(transaction, channel, text)
         }),
       heard: () => channels.unsafeHeard(channel),
-      closed: (code) => {
+      closed: (code, answered) => {
         // Replaced before: its endpoints have moved on.
-        if (!channels.unsafeClosed(channel)) return
+        if (!channels.unsafeClosed(channel, answered)) return
         log.unsafeLog("info", "channel_closed", { plugin_pid: pluginPid, code })
         commit((transaction) => registry.unsafeChannelClosed(transaction, channel))
       }

@@ -17,6 +17,8 @@ export interface AnyRefusal {
 const contentType = "application/json; charset=utf-8"
 /** What a refused client may still send before it is cut off. */
 const drainBytes = 16 * 1024 * 1024
+/** How long a client that is told to go may take to do so. */
+const lingerMs = 1_000
 
 /** Its class says; what the platform refused has a status of its own. */
 export const statusOf = (refusal: AnyRefusal): number =>
@@ -49,13 +51,17 @@ export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal, retryAfterMs?
     retryAfterMs === undefined ? "" : `Retry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\n`
   )
 
-/** Writes a whole response to a bare socket. */
+/** Writes a whole response to a bare socket and ends the connection, also when the client keeps its side open. */
 export const endWith = (socket: Duplex, status: number, json: unknown, headers = ""): void => {
   const body = JSON.stringify(json)
   socket.end(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: ${contentType}\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`
   )
+  // Cut off at once, a client that is still speaking would see a reset and not the answer.
+  socket.resume()
+  const cutOff = setTimeout(() => socket.destroy(), lingerMs).unref()
+  socket.once("close", () => clearTimeout(cutOff))
 }
 
 const respond = (refusal: AnyRefusal) =>

@@ -7,7 +7,7 @@ import { Cause, Effect, Exit, ParseResult, Runtime, Schema } from "effect"
 import { Directory } from "../../services/Directory.js"
 import { EventLog } from "../../services/EventLog.js"
 import { CallerHeaders } from "../../services/ipc/Fields.js"
-import { SendRequest, type SendResponse } from "../../services/ipc/MessageGroup.js"
+import { type SendQueued, SendRequest, type SendResponse } from "../../services/ipc/MessageGroup.js"
 import { InternalError, UnknownEndpoint } from "../../services/model/Errors.js"
 import { Sender } from "../../services/Sender.js"
 import { callerOf, ownEndpoint } from "./caller.js"
@@ -30,14 +30,15 @@ export const makeSend = Effect.gen(function* () {
           content: request.content,
           contentType: request.contentType ?? "text",
           metadata: request.metadata ?? {},
-          requireLive: request.require_live ?? false
+          requireLive: request.require_live ?? false,
+          idempotencyKey: request.idempotency_key ?? undefined,
+          store: request.store ?? false
         })
       ),
-      Effect.map(({ messageId, replyResolved, status }): typeof SendResponse.Type => ({
-        messageId,
-        status,
-        ...(replyResolved === undefined ? {} : { reply_resolved: replyResolved })
-      }))
+      Effect.map(({ messageId, replyResolved, status }): typeof SendResponse.Type | typeof SendQueued.Type => {
+        const reply = replyResolved === undefined ? {} : { reply_resolved: replyResolved }
+        return status === "queued" ? { messageId, status, ...reply } : { messageId, status, ...reply }
+      })
     )
 })
 
@@ -52,7 +53,7 @@ export const makeDirectSend = Effect.gen(function* () {
   const log = yield* EventLog
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
 
-  return (request: IncomingMessage, response: ServerResponse, json: unknown): void => {
+  return (request: IncomingMessage, response: ServerResponse, json: unknown) => {
     const headers = decodeHeaders(request.headers)
     if (headers._tag === "Left") {
       return refuse(request, response, decodeRefusal(ParseResult.ArrayFormatter.formatErrorSync(headers.left)))
@@ -62,7 +63,7 @@ export const makeDirectSend = Effect.gen(function* () {
       return refuse(request, response, decodeRefusal(ParseResult.ArrayFormatter.formatErrorSync(body.left)))
     }
     runFork(send(headers.right, body.right)).addObserver((exit) => {
-      if (Exit.isSuccess(exit)) return answer(response, 200, exit.value)
+      if (Exit.isSuccess(exit)) return answer(response, exit.value.status === "queued" ? 202 : 200, exit.value)
       const error = Cause.squash(exit.cause)
       if (isRefusal(error)) return refuse(request, response, error)
       log.unsafeLog("error", "ipc_route_error", { path: sendPath, cause: Cause.pretty(exit.cause) })

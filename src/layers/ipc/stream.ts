@@ -5,11 +5,18 @@ import type { Scope } from "effect"
 import { Effect } from "effect"
 import { WebSocket, WebSocketServer } from "ws"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
-import { Channels } from "../../services/Channels.js"
+import { type ChannelSocket, Channels } from "../../services/Channels.js"
 import type { EventLog } from "../../services/EventLog.js"
 import { pidFromHeader } from "../../services/ipc/Fields.js"
+import { Limits } from "../../services/Limits.js"
 import type { Mailboxes } from "../../services/Mailboxes.js"
-import { BrokerDraining, PluginPidInvalid, TooManyChannels } from "../../services/model/Errors.js"
+import {
+  BadRequest,
+  BrokerDraining,
+  ChannelContended,
+  PluginPidInvalid,
+  TooManyChannels
+} from "../../services/model/Errors.js"
 import type { Registry } from "../../services/Registry.js"
 import { Shutdown } from "../../services/Shutdown.js"
 import type { Store } from "../../services/Store.js"
@@ -33,12 +40,13 @@ export const makeStream = (
 ): Effect.Effect<
   (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
   never,
-  Channels | Registry | Mailboxes | Store | Shutdown | BrokerConfig | EventLog | Scope.Scope
+  Channels | Registry | Mailboxes | Store | Shutdown | Limits | BrokerConfig | EventLog | Scope.Scope
 > =>
   Effect.gen(function* () {
     const config = yield* BrokerConfig
     const channels = yield* Channels
     const shutdown = yield* Shutdown
+    const limits = yield* Limits
     const openChannel = yield* makePluginChannels
 
     const server = yield* Effect.acquireRelease(
@@ -52,6 +60,11 @@ export const makeStream = (
         })
     )
 
+    // What is admitted and no WebSocket handshake.
+    server.on("wsClientError", (error, socket) =>
+      refuseUpgrade(socket, new BadRequest({ message: `This opens no stream: ${error.message}.` }))
+    )
+
     const refusalFor = (pluginPid: number | undefined) => {
       if (pluginPid === undefined) {
         return new PluginPidInvalid({ message: "The header x-plugin-pid must be the plugin's process id." })
@@ -59,9 +72,18 @@ export const makeStream = (
       if (shutdown.unsafeIsLeaving()) {
         return new BrokerDraining({ message: "The broker is leaving.", retryable: true })
       }
-      return channels.unsafeCount() >= config.channels && channels.unsafeCurrent(pluginPid) === undefined
-        ? new TooManyChannels({ message: `All ${config.channels} plugin channels are in use.`, retryable: true })
-        : undefined
+      if (channels.unsafeWait(pluginPid) !== undefined) {
+        limits.unsafeHit("channel_contention")
+        return new ChannelContended({
+          message:
+            `Another client with process id ${pluginPid} is connected, and the two displaced each other again and again. ` +
+            "Run one client per process, and in each process id namespace a broker of its own.",
+          retryable: true
+        })
+      }
+      if (channels.unsafeCount() < config.channels || channels.unsafeCurrent(pluginPid) !== undefined) return undefined
+      limits.unsafeHit("channels")
+      return new TooManyChannels({ message: `All ${config.channels} plugin channels are in use.`, retryable: true })
     }
 
     return (request, socket, head) => {
@@ -71,28 +93,43 @@ export const makeStream = (
       if ("_tag" in admission) return refuseUpgrade(socket, admission)
       const pluginPid = pidFromHeader(String(request.headers["x-plugin-pid"] ?? ""))
       const refusal = refusalFor(pluginPid)
-      if (refusal !== undefined) return refuseUpgrade(socket, refusal)
+      if (refusal !== undefined) return refuseUpgrade(socket, refusal, channels.unsafeWait(pluginPid ?? 0))
       server.handleUpgrade(request, socket, head, (webSocket) => {
-        // Resets and frames over the limit: the close event says all that matters.
-        webSocket.on("error", () => undefined)
-        feed(webSocket, openChannel(pluginPid!, capabilitiesOf(request), channelSocket(webSocket)))
+        // Resets and broken frames: the close event says all that matters.
+        webSocket.on("error", ({ code }: NodeJS.ErrnoException) => {
+          if (code === "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH") limits.unsafeHit("frame_bytes")
+        })
+        const channel = channelSocket(webSocket)
+        feed(webSocket, channel, openChannel(pluginPid!, capabilitiesOf(request), channel))
       })
     }
   })
 
-const channelSocket = (socket: WebSocket) => ({
-  send: (text: string, written: () => void) => {
-    if (socket.readyState === WebSocket.OPEN) socket.send(text, written)
-  },
-  backlog: () => socket.bufferedAmount,
-  ping: () => {
-    if (socket.readyState === WebSocket.OPEN) socket.ping()
-  },
-  close: (code: number, reason: string) => socket.close(code, reason),
-  terminate: () => socket.terminate()
-})
+interface StreamSocket extends ChannelSocket {
+  /** The broker began the closing handshake, and the plugin with this code ended it. */
+  readonly wasAnswered: (code: number) => boolean
+}
 
-const feed = (socket: WebSocket, channel: PluginChannel) => {
+const channelSocket = (socket: WebSocket): StreamSocket => {
+  let closedWith: number | undefined
+  return {
+    send: (text: string, written: () => void) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(text, written)
+    },
+    backlog: () => socket.bufferedAmount,
+    ping: () => {
+      if (socket.readyState === WebSocket.OPEN) socket.ping()
+    },
+    close: (code, reason) => {
+      if (socket.readyState === WebSocket.OPEN) closedWith = code
+      socket.close(code, reason)
+    },
+    terminate: () => socket.terminate(),
+    wasAnswered: (code) => code === closedWith
+  }
+}
+
+const feed = (socket: WebSocket, { wasAnswered }: StreamSocket, channel: PluginChannel) => {
   let batch: Array<string> = []
   socket.on("message", (data, isBinary) => {
     channel.heard()
@@ -107,7 +144,7 @@ const feed = (socket: WebSocket, channel: PluginChannel) => {
   })
   socket.on("pong", channel.heard)
   socket.on("ping", channel.heard)
-  socket.on("close", channel.closed)
+  socket.on("close", (code) => channel.closed(code, wasAnswered(code)))
 }
 
 const capabilitiesOf = (request: IncomingMessage): ReadonlySet<string> =>

@@ -54,7 +54,10 @@ export const Status = Schema.Struct({
     since: optional(Time),
     reason: optional(Schema.String)
   }),
+  sockets: Schema.Struct({ open: Count, limit: Count }),
   channels: Schema.Struct({ open: Count, limit: Count }),
+  /** How often a limit turned something away since the broker started, by the name of the limit; those never hit are absent. */
+  limits_hit: Schema.Record({ key: Schema.String, value: Count }),
   endpoints: Schema.Array(EndpointStatus),
   mailboxes: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),
   inbox: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),

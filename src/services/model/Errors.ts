@@ -90,6 +90,12 @@ export class BrokerDraining extends refusal("broker_draining", 503, "The broker 
 export class TooManyChannels extends refusal("too_many_channels", 503, "No more plugin channels at the moment.", {
   retryable: Schema.Boolean
 }) {}
+export class ChannelContended extends refusal(
+  "channel_contended",
+  429,
+  "Clients of one process displace each other's channels; `Retry-After` says how long this one waits.",
+  { retryable: Schema.Boolean }
+) {}
 export class StoreUnavailable extends refusal(
   "store_unavailable",
   503,
@@ -175,6 +181,11 @@ export class SourceEndpointIdMismatch extends refusal(
   "source_endpoint_id_mismatch",
   403,
   "`metadata.source_endpoint_id` names another endpoint than the sender."
+) {}
+export class IdempotencyConflict extends refusal(
+  "idempotency_conflict",
+  409,
+  "The `idempotency_key` belongs to another message."
 ) {}
 export class SendUnavailable extends refusal("connector_unavailable", 503, "Surely not sent.", {
   retryable: Schema.Boolean

@@ -1,0 +1,179 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { eventually, type RunningBroker, startBroker } from "../kit/broker.js"
+import { type ChildPlugin, residentBytes, startChildPlugin } from "../kit/childPlugin.js"
+import { contentsOf, inboxOf, kill, reopen, type Session, startSession, statusOf, untilState } from "../kit/endToEnd.js"
+import { makeFlood } from "../kit/flood.js"
+
+const patience = { timeout: 60_000 }
+const MiB = 1024 * 1024
+
+type Contents = ReadonlyArray<string>
+const numbers = (count: number, from = 0): Contents => Array.from({ length: count }, (_, n) => String(from + n))
+
+/** Sends each content to every address. */
+const sendToAll = (broker: RunningBroker, sender: Session, addresses: ReadonlyArray<string>, contents: Contents) =>
+  Effect.flatMap(makeFlood(broker, sender), (send) =>
+    Effect.forEach(
+      contents,
+      (content) =>
+        Effect.forEach(addresses, (address) =>
+          Effect.map(send(address, content), ({ error, status }) => assert.strictEqual(status, 200, error))
+        ),
+      { discard: true }
+    )
+  )
+
+const booksBalance = (broker: RunningBroker, delivered: number) =>
+  Effect.map(
+    eventually(broker.status, ({ books }) => books.delivered === delivered),
+    ({ books, mailboxes }) =>
+      assert.deepStrictEqual([books.held, books.inbox, books.unaccounted, mailboxes.bytes], [0, 0, 0, 0])
+  )
+
+const gets = (plugin: ChildPlugin, contents: ReadonlyArray<string>) =>
+  Effect.map(
+    eventually(Effect.sync(plugin.contents), (seen) => seen.length >= contents.length, 15_000),
+    (seen) => assert.deepStrictEqual(seen, contents)
+  )
+
+describe("D6: a plugin that stops reading", patience, () => {
+  it.scopedLive("under a flood of 3,000 × 100 kB costs others nothing and the broker no memory; its mail is safe", () =>
+    Effect.gen(function* () {
+      // What is stored is memory in a broker whose store is: little may be stored, the rest is refused to its sender.
+      const settings = { mailboxBytes: 4 * MiB, loopbackPending: 16, receiptMs: 200, holdBackMs: 100 }
+      const broker = yield* startBroker({ settings })
+      const [stuck, other] = [yield* startSession(broker), yield* startSession(broker)]
+      const block = "x".repeat(100_000)
+      const send = yield* makeFlood(broker, other)
+      for (const content of numbers(300)) yield* send(other.address, content + block)
+      yield* other.plugin.take(300)
+      const before = residentBytes(broker.pid)
+
+      stuck.socket.pause()
+      const taken: Array<string> = []
+      const meanwhile: Array<string> = []
+      let least = Number.POSITIVE_INFINITY
+      for (const content of numbers(3_000)) {
+        const { error, status } = yield* send(stuck.address, content + block)
+        if (status === 200) taken.push(content)
+        else assert.strictEqual(error, "connector_unavailable")
+        if (Number(content) % 10 !== 0) continue
+        // Of what 200 MB and more leave in memory: garbage comes and goes, a backlog stays.
+        if (Number(content) >= 2_000) least = Math.min(least, residentBytes(broker.pid))
+        assert.strictEqual((yield* send(other.address, content)).status, 200)
+        meanwhile.push(content)
+      }
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 300), meanwhile)
+      assert.isBelow(least - before, 100 * MiB)
+      assert.deepInclude(yield* statusOf(broker, stuck.id), { state: "active" })
+      assert.strictEqual((yield* broker.status).held_back[0]!.destination, stuck.id)
+
+      stuck.socket.resume()
+      const arrived = yield* contentsOf(stuck.plugin, taken.length)
+      assert.deepStrictEqual(
+        arrived.map((content) => content.replace(block, "")),
+        taken
+      )
+      yield* booksBalance(broker, 300 + 300 + taken.length)
+    })
+  )
+})
+
+describe("a plugin that", patience, () => {
+  it.scopedLive("D6: never sends receipts has a window's worth in flight, and holds up nobody else", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { windowMessages: 16, receiptMs: 200 } })
+      const [mute, other] = [yield* startSession(broker, { acknowledges: false }), yield* startSession(broker)]
+      const contents = numbers(150)
+      yield* sendToAll(broker, other, [mute.address, other.address], contents)
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 150), contents)
+      yield* eventually(broker.status, ({ mailboxes }) => mailboxes.messages === 150)
+      assert.deepInclude(yield* statusOf(broker, mute.id), { in_flight: 16, undelivered: 150, state: "active" })
+      assert.lengthOf(mute.plugin.messages, 16)
+
+      // Its successor acknowledges.
+      const heir = yield* startSession(broker, { process: mute.plugin.process }, { agent_id: mute.agent })
+      assert.strictEqual(heir.id, mute.id)
+      assert.deepStrictEqual(yield* contentsOf(heir.plugin, 150), contents)
+      const marked = heir.plugin.messages.filter(({ redelivered }) => redelivered).map(({ content }) => content)
+      assert.deepStrictEqual(marked, contents.slice(0, 16))
+      yield* booksBalance(broker, 300)
+    })
+  )
+
+  it.scopedLive("D15: is stopped as a process is found silent; its mail waits, in order, until it goes on", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { pingIntervalMs: 100, silenceMs: 500, livenessIntervalMs: 100 } })
+      const stopped = yield* startChildPlugin(broker, "stopped")
+      const [other, another] = [yield* startSession(broker), yield* startChildPlugin(broker, "another")]
+      const addresses = [stopped.address, other.address, another.address]
+      yield* sendToAll(broker, other, addresses, numbers(50))
+      yield* gets(stopped, numbers(50))
+      stopped.process.kill("SIGSTOP")
+      yield* sendToAll(broker, other, addresses, numbers(100, 50))
+      yield* untilState(broker, stopped.id, "reconnecting")
+      yield* sendToAll(broker, other, addresses, numbers(50, 150))
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 200), numbers(200))
+      yield* gets(another, numbers(200))
+      assert.strictEqual(another.registrations(), 1, "nobody else was found silent")
+      assert.strictEqual((yield* statusOf(broker, stopped.id))!.state, "reconnecting", "it is no dead process")
+
+      stopped.process.kill("SIGCONT")
+      yield* gets(stopped, numbers(200))
+      yield* booksBalance(broker, 600)
+    })
+  )
+
+  it.scopedLive("D14: dies while its endpoint waits for it is noticed, and its mail is undispatched, in order", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { pingIntervalMs: 100, silenceMs: 500, livenessIntervalMs: 200 } })
+      const [dying, other] = [yield* startChildPlugin(broker, "dying"), yield* startSession(broker)]
+      dying.process.kill("SIGSTOP")
+      yield* untilState(broker, dying.id, "reconnecting")
+      yield* sendToAll(broker, other, [dying.address, other.address], numbers(50))
+      yield* kill(dying.process)
+      yield* untilState(broker, dying.id, "closed")
+      const items = yield* inboxOf(broker, ...numbers(50))
+      assert.deepStrictEqual(
+        items.map(({ content, original_target_endpoint_id, reason }) => [content, original_target_endpoint_id, reason]),
+        numbers(50).map((content) => [content, dying.id, "closed_session_continuation"])
+      )
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 50), numbers(50))
+    })
+  )
+
+  it.scopedLive("D14: dies with its stream is gone soon, also when the stream ends before the process does", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { livenessIntervalMs: 200 } })
+      const start = (_: unknown, n: number) => startChildPlugin(broker, `dying-${n}`)
+      const dying = yield* Effect.forEach(numbers(4), start, { concurrency: "unbounded" })
+      const other = yield* startSession(broker)
+      for (const { process } of dying) process.kill("SIGKILL")
+      yield* sendToAll(broker, other, [...dying.map(({ address }) => address), other.address], ["to the dead"])
+      yield* Effect.forEach(dying, ({ id }) => untilState(broker, id, "closed"))
+      yield* inboxOf(broker, ...dying.map(() => "to the dead"))
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 1), ["to the dead"])
+    })
+  )
+
+  it.scopedLive("D6: stops reading again and again gets everything once, in order, and so do the others", () =>
+    Effect.gen(function* () {
+      const settings = { congestedBytes: 100_000, uncongestedBytes: 20_000, windowMessages: 32, receiptMs: 50 }
+      const broker = yield* startBroker({ settings })
+      const [slow, other] = [yield* startSession(broker), yield* startSession(broker)]
+      const block = "x".repeat(50_000)
+      const contents = numbers(120).map((content) => `${content} ${block}`)
+      for (let n = 0; n < 120; n++) {
+        if (n % 30 === 0) slow.socket.pause()
+        if (n % 30 === 20) slow.socket.resume()
+        yield* sendToAll(broker, other, [slow.address, other.address], [contents[n]!])
+      }
+      assert.deepStrictEqual(yield* contentsOf(slow.plugin, 120), contents)
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 120), contents)
+      yield* booksBalance(broker, 240)
+      assert.isTrue(slow.plugin.messages.every(({ redelivered }) => redelivered === undefined))
+      yield* reopen(slow)
+    })
+  )
+})
