@@ -25,6 +25,8 @@ export const layer: Layer.Layer<EventLog, never, BrokerConfig | Paths> = Layer.s
 
     const open = async () => {
       await fs.mkdir(paths.logDirectory, { recursive: true, mode: 0o700 })
+      // One that was there may be open to others. Where it is another user's, the files still are not.
+      await fs.chmod(paths.logDirectory, 0o700).catch(() => undefined)
       handle = await fs.open(paths.logFile, "a", 0o600)
       await handle.chmod(0o600)
       size = (await handle.stat()).size

@@ -44,6 +44,8 @@ const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scop
   Effect.acquireRelease(
     Effect.async<Server, ListenError>((resume) => {
       const server = createServer({
+        // Admission refuses a request without it in the broker's words.
+        requireHostHeader: false,
         headersTimeout: config.headersMs,
         requestTimeout: config.bodyMs,
         keepAliveTimeout: config.keepAliveMs,
@@ -108,7 +110,7 @@ export const layer = Layer.scoped(
       }
       const serve = (json: unknown) => {
         remember(request, { ...admission, json })
-        routes(request, response)
+        routes(request, answersAtOnce(response))
       }
       if (request.method === "GET" || request.method === "HEAD") return serve({})
       readBody(request, config.bodyBytes).then(
@@ -125,6 +127,12 @@ export const layer = Layer.scoped(
       )
     }
 
+    const onContinue = (request: IncomingMessage, response: ServerResponse) => {
+      // One that waits behind other requests of its connection has no socket yet, and node would mix up the two answers.
+      if (response.socket !== null) response.writeContinue()
+      onRequest(request, response)
+    }
+
     const onConnection = (socket: Socket) => {
       limits.unsafeConnected()
       socket.once("close", limits.unsafeDisconnected)
@@ -135,6 +143,9 @@ export const layer = Layer.scoped(
         server.on("connection", onConnection)
         server.on("drop", () => limits.unsafeHit("sockets"))
         server.on("request", onRequest)
+        // A request that expects what nobody knows is served as any other.
+        server.on("checkExpectation", onRequest)
+        server.on("checkContinue", onContinue)
         server.on("upgrade", stream)
         server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
           if (error.code === requestTimeout && socket.writable) limits.unsafeHit("slow_requests")
@@ -144,6 +155,8 @@ export const layer = Layer.scoped(
       () =>
         Effect.sync(() => {
           server.off("request", onRequest)
+          server.off("checkExpectation", onRequest)
+          server.off("checkContinue", onContinue)
           server.off("upgrade", stream)
         })
     )
@@ -158,8 +171,24 @@ export const layer = Layer.scoped(
 
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
 
+/**
+ * The platform keeps a request, with all that belongs to it, until its answer has left. That moment never comes for a client
+ * that is gone: here a request is over when its answer was handed to node.
+ */
+const answersAtOnce = (response: ServerResponse): ServerResponse => {
+  const end = response.end.bind(response) as (...args: ReadonlyArray<unknown>) => ServerResponse
+  response.end = (...args: ReadonlyArray<unknown>) => {
+    end(...args.filter((arg) => typeof arg !== "function"))
+    for (const arg of args) if (typeof arg === "function") arg()
+    return response
+  }
+  return response
+}
+
 /** What is no HTTP, too slow or too large in its headers never becomes a request. */
 const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  // Answered before, and what else it says is no request either: it is cut off in a moment.
+  if (socket.writableEnded) return
   if (!socket.writable) {
     socket.destroy()
     return

@@ -6,6 +6,7 @@ import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { Credentials } from "../services/Credentials.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
+import { IdempotencyKeys } from "../services/IdempotencyKeys.js"
 import { channelCapabilities } from "../services/ipc/Capabilities.js"
 import { Liveness, type ProcessStart } from "../services/Liveness.js"
 import { Mailboxes } from "../services/Mailboxes.js"
@@ -62,6 +63,7 @@ export const layer: Layer.Layer<
   | Mailboxes
   | CorrelationIndex
   | ReplyCorrelations
+  | IdempotencyKeys
   | RetryQueue
   | Liveness
   | Credentials
@@ -78,6 +80,7 @@ export const layer: Layer.Layer<
     const mailboxes = yield* Mailboxes
     const correlations = yield* CorrelationIndex
     const replies = yield* ReplyCorrelations
+    const idempotencyKeys = yield* IdempotencyKeys
     const retryQueue = yield* RetryQueue
     const liveness = yield* Liveness
     const log = yield* EventLog
@@ -141,6 +144,7 @@ export const layer: Layer.Layer<
           directory.unsafeRemove(endpoint)
           correlations.unsafeForget(transaction, endpoint.key)
           replies.unsafeForget(transaction, endpoint.key)
+          idempotencyKeys.unsafeForget(transaction, endpoint.key)
           retryQueue.unsafeRemove(transaction, endpoint.id)
           transaction.delete(records, ordered(endpoint.key))
           return

@@ -1,10 +1,11 @@
 /** Applies the rules on outbound metadata and hands messages to the connector. */
 import { Cause, Effect, Exit, Layer, Option } from "effect"
-import { Connector, type SendError } from "../services/Connector.js"
+import { Connector, type OutboundMessage, type SendError } from "../services/Connector.js"
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { Credentials } from "../services/Credentials.js"
 import type { Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
+import type { IdempotencyKeys } from "../services/IdempotencyKeys.js"
 import {
   CorrelationIdForbidden,
   EndpointNotActive,
@@ -17,17 +18,20 @@ import {
 import type { EndpointKey } from "../services/model/Ids.js"
 import { type Metadata, stampOutbound, text } from "../services/model/Metadata.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
-import { Sender } from "../services/Sender.js"
+import { Sender, type SendRefusal, type SendRequest, type Sent } from "../services/Sender.js"
+import { SendQueue } from "../services/SendQueue.js"
 import { Store, Transaction } from "../services/Store.js"
+import { makeIdempotentSends, type SendIds } from "./internal/idempotentSends.js"
 import { mintTrace, mintUuid } from "./internal/minting.js"
 import { storeIsHealthy } from "./internal/storeIsHealthy.js"
 
+type Receipt = Pick<Sent, "messageId" | "status">
 type MetadataRefusal = CorrelationIdForbidden | TargetEndpointIdForbidden | SourceEndpointIdMismatch
 
 export const layer: Layer.Layer<
   Sender,
   never,
-  Connector | CorrelationIndex | ReplyCorrelations | Credentials | Store | EventLog
+  Connector | SendQueue | IdempotencyKeys | CorrelationIndex | ReplyCorrelations | Credentials | Store | EventLog
 > = Layer.effect(
   Sender,
   Effect.gen(function* () {
@@ -37,6 +41,8 @@ export const layer: Layer.Layer<
     const { accountId } = yield* Credentials
     const store = yield* Store
     const log = yield* EventLog
+    const sendQueue = yield* SendQueue
+    const once = yield* makeIdempotentSends
     const isHealthy = storeIsHealthy(store)
 
     /** The id of the conversation the message answers, where the endpoint received it; else a new one. */
@@ -79,6 +85,64 @@ export const layer: Layer.Layer<
       }
     }
 
+    /** Keeps the message until the network can be reached. `undefined` when too many wait. */
+    const enqueue = (endpoint: Endpoint, outbound: OutboundMessage): Effect.Effect<Receipt> | undefined => {
+      const transaction = new Transaction()
+      if (!sendQueue.unsafeAdd(transaction, endpoint.key, outbound)) return undefined
+      return Effect.as(store.commit(transaction), { messageId: outbound.messageId, status: "queued" })
+    }
+
+    const deliver = (
+      endpoint: Endpoint,
+      outbound: OutboundMessage,
+      mayWait: boolean
+    ): Effect.Effect<Receipt, SendError> =>
+      Effect.suspend(() => {
+        if (!mayWait) return connector.send(outbound)
+        // Behind what waits already.
+        const queued = sendQueue.unsafeHas(endpoint.key) ? enqueue(endpoint, outbound) : undefined
+        if (queued !== undefined) return queued
+        return Effect.catchTag(
+          connector.send(outbound),
+          "ConnectorUnavailable",
+          (error) => enqueue(endpoint, outbound) ?? Effect.fail(error)
+        )
+      })
+
+    /** Sends under these ids; what `transaction` holds already becomes durable before. */
+    const transmit = (
+      endpoint: Endpoint,
+      request: SendRequest,
+      { correlationId, messageId, replyResolved }: SendIds & { readonly replyResolved: boolean | undefined },
+      transaction: Transaction
+    ): Effect.Effect<Sent, SendRefusal> =>
+      Effect.suspend(() => {
+        const concluded = announce(transaction, endpoint.key, correlationId)
+        const durable = Effect.unsafeMakeLatch()
+        transaction.onDurable(() => durable.unsafeOpen())
+        // Before it is sent: forgetting it must come after it in the store, too.
+        store.unsafeCommit(transaction)
+        const outbound = {
+          messageId,
+          to: request.to,
+          content: request.content,
+          contentType: request.contentType,
+          metadata: stampOutbound(
+            request.metadata,
+            { correlationId, endpointId: endpoint.id, requireLive: request.requireLive },
+            mintTrace
+          ),
+          agent: endpoint.agent === accountId ? undefined : endpoint.agent,
+          requireLive: request.requireLive
+        }
+        return deliver(endpoint, outbound, request.store).pipe(
+          Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
+          Effect.mapError(sendRefusal),
+          Effect.zipLeft(durable.await),
+          Effect.map((receipt) => ({ ...receipt, replyResolved }))
+        )
+      })
+
     return {
       send: (endpoint, request) =>
         Effect.gen(function* () {
@@ -90,33 +154,13 @@ export const layer: Layer.Layer<
           const refusal = refuseMetadata(endpoint, request.metadata)
           if (refusal !== undefined) return yield* refusal
           yield* isHealthy
-
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
-          const transaction = new Transaction()
-          const concluded = announce(transaction, endpoint.key, correlationId)
-          const durable = Effect.unsafeMakeLatch()
-          transaction.onDurable(() => durable.unsafeOpen())
-          // Before it is sent: forgetting it must come after it in the store, too.
-          store.unsafeCommit(transaction)
-          const outbound = {
-            messageId: mintUuid(),
-            to: request.to,
-            content: request.content,
-            contentType: request.contentType,
-            metadata: stampOutbound(
-              request.metadata,
-              { correlationId, endpointId: endpoint.id, requireLive: request.requireLive },
-              mintTrace
-            ),
-            agent: endpoint.agent === accountId ? undefined : endpoint.agent,
-            requireLive: request.requireLive
-          }
-          const receipt = yield* connector.send(outbound).pipe(
-            Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
-            Effect.mapError(sendRefusal)
-          )
-          yield* durable.await
-          return { ...receipt, replyResolved }
+          const newIds = () => ({ messageId: mintUuid(), correlationId })
+          const send = (ids: SendIds, transaction: Transaction) =>
+            transmit(endpoint, request, { ...ids, replyResolved }, transaction)
+          return yield* request.idempotencyKey === undefined
+            ? send(newIds(), new Transaction())
+            : once(endpoint, request.idempotencyKey, request, newIds, send)
         })
     }
   })

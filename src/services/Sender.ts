@@ -7,6 +7,7 @@ import type { Endpoint } from "./Directory.js"
 import type {
   CorrelationIdForbidden,
   EndpointNotActive,
+  IdempotencyConflict,
   SendRefused,
   SendUnavailable,
   SendUnknown,
@@ -22,9 +23,16 @@ export interface SendRequest {
   readonly contentType: string
   readonly metadata: Metadata
   readonly requireLive: boolean
+  /** The same key again is the same message: it is sent at most once and answered alike. */
+  readonly idempotencyKey: string | undefined
+  /** Where the network cannot be reached the message waits for it, instead of being refused. */
+  readonly store: boolean
 }
 
-export interface Sent extends SendReceipt {
+export interface Sent {
+  readonly messageId: string
+  /** `queued`: it waits here for the network. */
+  readonly status: SendReceipt["status"] | "queued"
   /** With an `in_reply_to`: whether the message went out under that correlation id. */
   readonly replyResolved: boolean | undefined
 }
@@ -34,6 +42,7 @@ export type SendRefusal =
   | CorrelationIdForbidden
   | TargetEndpointIdForbidden
   | SourceEndpointIdMismatch
+  | IdempotencyConflict
   | SendUnavailable
   | SendUnknown
   | SendRefused

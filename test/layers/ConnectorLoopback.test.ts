@@ -89,7 +89,15 @@ const makeAsk = Effect.gen(function* () {
   return {
     ask: (from: string, to: string, content: string, metadata: Metadata = {}) =>
       sender
-        .send(directory.unsafeGet(from)!, { to, content, contentType: "text", metadata, requireLive: false })
+        .send(directory.unsafeGet(from)!, {
+          to,
+          content,
+          contentType: "text",
+          metadata,
+          requireLive: false,
+          idempotencyKey: undefined,
+          store: false
+        })
         .pipe(Effect.zipLeft(settled))
   }
 })
@@ -262,6 +270,20 @@ describe("what it keeps", () => {
         ["a", "b", "c"]
       )
     }).pipe(Effect.provide(alone(new FakeStore(), { loopbackPending: 2 })))
+  )
+
+  it.scoped("nor more bytes than its limit, counted per receiver: others are sent to", () =>
+    Effect.gen(function* () {
+      const bob = yield* session(11, "bob")
+      yield* session(12, "carol")
+      // Two pushes that wait for their receipts.
+      for (const content of ["a", "b"]) yield* send(addressOf("bob", bob.endpointId), content.repeat(600))
+      assert.strictEqual(yield* refusal(addressOf("bob", bob.endpointId)), "ConnectorUnavailable")
+      assert.strictEqual((yield* send("local:carol", "to another")).status, "stored")
+      bob.acknowledge(bob.received[0]!)
+      yield* settled
+      assert.strictEqual((yield* send(addressOf("bob", bob.endpointId), "c")).status, "delivered")
+    }).pipe(Effect.provide(broker({ loopbackBytes: 1_000 })))
   )
 
   it.scoped("a send is answered when the message is durable, not before", () => {

@@ -59,7 +59,7 @@ describe("a line of the log", () => {
       assert.deepInclude(second, { level: "info", msg: "bare" })
     })
   )
-  it.scopedLive("follows the one logged before it, however many there are at once", () =>
+  it.scopedLive("D9: follows the one logged before it, however many there are at once", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory
       const log = yield* logged(base, {}, (log) => {
@@ -145,7 +145,7 @@ describe("the log file", () => {
       while (!signal.aborted && !(await isThere())) await new Promise(setImmediate)
     }).pipe(Effect.timeout("5 seconds"), Effect.orDie)
 
-  it.scopedLive("is rotated at its size, the newest first, and so many are kept", () =>
+  it.scopedLive("D9: is rotated at its size, the newest first, and so many are kept", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory
       const { logFile } = pathsUnder(base)
@@ -226,7 +226,7 @@ describe("the log file", () => {
       )
     })
   )
-  it.scopedLive("has room for 10,000 waiting lines; those beyond are dropped and counted", () =>
+  it.scopedLive("D9: has room for 10,000 waiting lines; those beyond are dropped and counted", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory
       const log = yield* logged(base, {}, (log) => {
@@ -238,31 +238,33 @@ describe("the log file", () => {
   )
 })
 
-it.scopedLive("old logs of processes that are gone are removed at the start; young, living and other files stay", () =>
-  Effect.gen(function* () {
-    const base = yield* ownDirectory
-    const { logDirectory } = pathsUnder(base)
-    const [gone, week] = [2 ** 22 + 7, 7 * 24 * 3_600_000]
-    fs.mkdirSync(logDirectory)
-    const leave = (name: string, ageMs: number) => {
-      const file = path.join(logDirectory, name)
-      fs.writeFileSync(file, "")
-      fs.utimesSync(file, new Date(), new Date(Date.now() - ageMs))
-    }
-    leave(`broker-${gone}.log`, week + 60_000)
-    leave(`broker-${gone}.1.log`, week + 60_000)
-    leave(`broker-${gone}.2.log`, week - 60_000)
-    leave("broker-1.log", week + 60_000)
-    leave("broker-x.log", week + 60_000)
-    leave("notes.log", week + 60_000)
-    const kept = [`broker-${gone}.2.log`, "broker-1.log", "broker-x.log", "notes.log"].sort()
-    yield* logged(base, { logLevel: "error" }, () =>
-      Effect.gen(function* () {
-        while (names(base).length > kept.length) yield* Effect.promise(() => new Promise(setImmediate))
-      }).pipe(Effect.timeout("5 seconds"), Effect.orDie)
-    )
-    assert.deepStrictEqual(names(base), kept)
-  })
+it.scopedLive(
+  "D9: old logs of processes that are gone are removed at the start; young, living and other files stay",
+  () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const { logDirectory } = pathsUnder(base)
+      const [gone, week] = [2 ** 22 + 7, 7 * 24 * 3_600_000]
+      fs.mkdirSync(logDirectory)
+      const leave = (name: string, ageMs: number) => {
+        const file = path.join(logDirectory, name)
+        fs.writeFileSync(file, "")
+        fs.utimesSync(file, new Date(), new Date(Date.now() - ageMs))
+      }
+      leave(`broker-${gone}.log`, week + 60_000)
+      leave(`broker-${gone}.1.log`, week + 60_000)
+      leave(`broker-${gone}.2.log`, week - 60_000)
+      leave("broker-1.log", week + 60_000)
+      leave("broker-x.log", week + 60_000)
+      leave("notes.log", week + 60_000)
+      const kept = [`broker-${gone}.2.log`, "broker-1.log", "broker-x.log", "notes.log"].sort()
+      yield* logged(base, { logLevel: "error" }, () =>
+        Effect.gen(function* () {
+          while (names(base).length > kept.length) yield* Effect.promise(() => new Promise(setImmediate))
+        }).pipe(Effect.timeout("5 seconds"), Effect.orDie)
+      )
+      assert.deepStrictEqual(names(base), kept)
+    })
 )
 
 it.scopedLive("what Effect itself logs goes to the same file, with its annotations and cause", () =>

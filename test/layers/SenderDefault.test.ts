@@ -21,7 +21,15 @@ const broker = ({ settings = {}, store = new FakeStore(), ...options }: Options 
 const endpointOf = ({ endpointId }: Session) => Effect.map(Directory, (directory) => directory.unsafeGet(endpointId)!)
 const send = (from: Session, given: Partial<SendRequest> = {}) =>
   Effect.gen(function* () {
-    const request = { to: "mstp://peer", content: "hello", contentType: "text", metadata: {}, requireLive: false }
+    const request = {
+      to: "mstp://peer",
+      content: "hello",
+      contentType: "text",
+      metadata: {},
+      requireLive: false,
+      idempotencyKey: undefined,
+      store: false
+    }
     return yield* (yield* Sender).send(yield* endpointOf(from), { ...request, ...given })
   })
 const refusal = (from: Session, given: Partial<SendRequest> = {}) => Effect.flip(send(from, given))

@@ -6,7 +6,8 @@ export const capabilities = {
   push_receipt_ack_v1: true,
   push_nack_v1: true,
   endpoint_owner_token_v1: true,
-  endpoint_resume_v1: true
+  endpoint_resume_v1: true,
+  send_idempotency_v1: true
 } as const
 
 /** Capabilities a plugin announces for its channel in `x-masons-ipc-capabilities`. */

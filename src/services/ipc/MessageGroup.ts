@@ -8,6 +8,10 @@ import { absentable, CallerHeaders, Metadata, NonEmpty, Ok, optional } from "./F
 
 const { onWire } = Errors
 
+const IdempotencyKey = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(128)).annotations({
+  description: "a string of 1 to 128 characters"
+})
+
 export const SendRequest = Schema.Struct({
   endpoint_id: NonEmpty,
   /** An address of the network, for example `mstp://host/name` or `local:agent`. */
@@ -17,13 +21,24 @@ export const SendRequest = Schema.Struct({
   contentType: absentable(Schema.String),
   /** Passed on; `correlation_id` and `target_endpoint_id` are the broker's. `in_reply_to` names a correlation id received. */
   metadata: absentable(Metadata),
-  require_live: absentable(Schema.Boolean)
+  require_live: absentable(Schema.Boolean),
+  /** The same key again is the same message: sent at most once, answered alike. Per endpoint, for 24 hours. */
+  idempotency_key: absentable(IdempotencyKey),
+  /** Where the network cannot be reached the message waits for it (202 `queued`), for 24 hours at most. */
+  store: absentable(Schema.Boolean)
 })
 
 export const SendResponse = Schema.Struct({
   messageId: Schema.String,
   status: Schema.Literal("delivered", "stored"),
   /** With `in_reply_to`: whether the message went out under that correlation id. */
+  reply_resolved: optional(Schema.Boolean)
+})
+
+/** It waits in the broker until the network can be reached. */
+export const SendQueued = Schema.Struct({
+  messageId: Schema.String,
+  status: Schema.Literal("queued"),
   reply_resolved: optional(Schema.Boolean)
 })
 
@@ -56,6 +71,7 @@ export class MessageGroup extends HttpApiGroup.make("messages")
       .setHeaders(CallerHeaders)
       .setPayload(SendRequest)
       .addSuccess(SendResponse)
+      .addSuccess(SendQueued, { status: 202 })
       .addError(onWire(Errors.PluginPidInvalid))
       .addError(onWire(Errors.UnknownEndpoint))
       .addError(onWire(Errors.EndpointPidMismatch))
@@ -64,6 +80,7 @@ export class MessageGroup extends HttpApiGroup.make("messages")
       .addError(onWire(Errors.CorrelationIdForbidden))
       .addError(onWire(Errors.TargetEndpointIdForbidden))
       .addError(onWire(Errors.SourceEndpointIdMismatch))
+      .addError(onWire(Errors.IdempotencyConflict))
       .addError(onWire(Errors.SendUnavailable))
       .addError(onWire(Errors.SendUnknown))
       .addError(onWire(Errors.SendRefused))

@@ -1,0 +1,94 @@
+import { createHash } from "node:crypto"
+import { Deferred, Effect, Exit, FiberId } from "effect"
+import { Connector } from "../../services/Connector.js"
+import type { Endpoint } from "../../services/Directory.js"
+import { IdempotencyKeys } from "../../services/IdempotencyKeys.js"
+import { IdempotencyConflict, SendUnknown } from "../../services/model/Errors.js"
+import type { SendRefusal, SendRequest, Sent } from "../../services/Sender.js"
+import { Store, Transaction } from "../../services/Store.js"
+
+/** The names a message has before it leaves. */
+export interface SendIds {
+  readonly messageId: string
+  readonly correlationId: string
+}
+
+/** Two requests with the same digest are the same message. */
+export const digestOf = ({ content, contentType, metadata, requireLive, to }: SendRequest): string =>
+  createHash("sha256")
+    .update(JSON.stringify([to, content, contentType, inOrder(metadata), requireLive]))
+    .digest("hex")
+
+/** The order of an object's keys says nothing. */
+const inOrder = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(inOrder)
+  if (typeof value !== "object" || value === null) return value
+  const entries = Object.entries(value).map(([key, inner]) => [key, inOrder(inner)] as const)
+  return entries.toSorted(([a], [b]) => (a < b ? -1 : 1))
+}
+
+/**
+ * Sends at most once per key: a repeated request gets the answer of the first, also while that is under way. What surely was
+ * not sent may be tried again. Where the outcome is not known, the same message is sent again only to a network that
+ * delivers an id once.
+ */
+export const makeIdempotentSends = Effect.gen(function* () {
+  const keys = yield* IdempotencyKeys
+  const connector = yield* Connector
+  const store = yield* Store
+  const underWay = new Map<string, Deferred.Deferred<Sent, SendRefusal>>()
+
+  return (
+    endpoint: Endpoint,
+    key: string,
+    request: SendRequest,
+    newIds: () => SendIds,
+    transmit: (ids: SendIds, transaction: Transaction) => Effect.Effect<Sent, SendRefusal>
+  ): Effect.Effect<Sent, SendRefusal> =>
+    Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
+      const digest = digestOf(request)
+      const before = keys.unsafeGet(endpoint.key, key)
+      if (before !== undefined && before.digest !== digest) {
+        return new IdempotencyConflict({
+          message: `"idempotency_key" "${key}" belongs to another message; give each message a key of its own.`
+        })
+      }
+      const name = `${endpoint.key}/${key}`
+      const first = underWay.get(name)
+      if (first !== undefined) return Deferred.await(first)
+      if (before?.answer !== undefined) {
+        const { replyResolved, status } = before.answer
+        return Effect.succeed({ messageId: before.messageId, status, replyResolved })
+      }
+      if (before !== undefined && !connector.abilities.dedupesSends) {
+        return new SendUnknown({
+          message: `It is not known whether message ${before.messageId} arrived, and this network might deliver it twice.`,
+          retryable: false
+        })
+      }
+
+      const { correlationId, messageId } = before ?? newIds()
+      const transaction = new Transaction()
+      keys.unsafePut(transaction, endpoint.key, key, { digest, messageId, correlationId })
+      const outcome = Deferred.unsafeMake<Sent, SendRefusal>(FiberId.none)
+      underWay.set(name, outcome)
+      return transmit({ messageId, correlationId }, transaction).pipe(
+        Effect.onExit((exit) => {
+          const after = new Transaction()
+          if (Exit.isSuccess(exit)) {
+            const { replyResolved, status } = exit.value
+            const answer = { status, ...(replyResolved === undefined ? {} : { replyResolved }) }
+            keys.unsafePut(after, endpoint.key, key, { digest, messageId, correlationId, answer })
+          } else if (!isUncertain(exit)) keys.unsafeRemove(after, endpoint.key, key)
+          return Effect.map(store.commit(after), () => {
+            underWay.delete(name)
+            Deferred.unsafeDone(outcome, exit)
+          })
+        })
+      )
+    })
+})
+
+/** It may have been sent: anything but a refusal that says it was not. */
+const isUncertain = (exit: Exit.Failure<Sent, SendRefusal>): boolean =>
+  exit.cause._tag !== "Fail" || exit.cause.error._tag === "connector_send_outcome_unknown"

@@ -1,0 +1,281 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber } from "effect"
+import type { Settings } from "../../src/services/BrokerConfig.js"
+import {
+  ConnectorUnavailable,
+  type SendError,
+  SendOutcomeUnknown,
+  type SendReceipt,
+  SendRejected
+} from "../../src/services/Connector.js"
+import { Directory } from "../../src/services/Directory.js"
+import { Registry } from "../../src/services/Registry.js"
+import { Sender, type SendRequest } from "../../src/services/Sender.js"
+import { SendQueue } from "../../src/services/SendQueue.js"
+import { core, type LogLine } from "../kit/core.js"
+import { FakeNetwork } from "../kit/FakeNetwork.js"
+import { FakeStore } from "../kit/FakeStore.js"
+import { pass, quiet, type Session, session, settled } from "../kit/steps.js"
+
+interface Options {
+  readonly network: FakeNetwork
+  readonly store?: FakeStore
+  readonly settings?: Partial<Settings>
+  readonly log?: Array<LogLine>
+}
+const broker = ({ log = [], network, settings = {}, store = new FakeStore() }: Options) =>
+  core({ network, log, settings: { ...quiet, ...settings }, variants: { store: store.layer } })
+
+const send = ({ endpointId }: Session, content: string, given: Partial<SendRequest> = {}) =>
+  Effect.gen(function* () {
+    const endpoint = (yield* Directory).unsafeGet(endpointId)!
+    return yield* (yield* Sender).send(endpoint, {
+      to: "mstp://peer",
+      content,
+      contentType: "text",
+      metadata: {},
+      requireLive: false,
+      idempotencyKey: undefined,
+      store: false,
+      ...given
+    })
+  })
+const keyed = (from: Session, content: string, idempotencyKey = "k", given: Partial<SendRequest> = {}) =>
+  send(from, content, { idempotencyKey, ...given })
+const contents = (network: FakeNetwork) => network.sent.map(({ content }) => content)
+const unreachable = () => new ConnectorUnavailable({ reason: "no link" })
+const uncertain = ({ messageId }: { messageId: string }) => new SendOutcomeUnknown({ messageId, reason: "no answer" })
+
+describe("D9: the same idempotency key again", () => {
+  it.scoped("is sent once and answered alike; another key, or another endpoint, is another message", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const [a, b] = [yield* session(11), yield* session(12)]
+      const first = yield* keyed(a, "x", "k", { metadata: { one: 1, two: { three: [3], four: 4 } } })
+      const again = yield* keyed(a, "x", "k", { metadata: { two: { four: 4, three: [3] }, one: 1 } })
+      assert.deepStrictEqual(again, first)
+      assert.deepStrictEqual(contents(network), ["x"])
+      yield* keyed(a, "x", "other")
+      yield* keyed(b, "x")
+      assert.deepStrictEqual(contents(network), ["x", "x", "x"])
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("with other content, address or metadata is a conflict, and nothing is sent", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      yield* keyed(a, "x")
+      for (const given of [{ content: "y" }, { to: "mstp://other" }, { metadata: { a: 1 } }, { requireLive: true }]) {
+        const refusal = yield* Effect.flip(keyed(a, "x", "k", given))
+        assert.strictEqual(refusal._tag, "idempotency_conflict")
+        assert.include(refusal.message, '"k"')
+      }
+      assert.strictEqual(network.sent.length, 1)
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("while the first is under way waits for its answer", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      const answer = yield* Deferred.make<SendReceipt, SendError>()
+      const answered: Effect.Effect<SendReceipt, SendError> = Deferred.await(answer)
+      network.answer = () => answered
+      const both = [yield* Effect.fork(keyed(a, "x")), yield* Effect.fork(keyed(a, "x"))]
+      yield* settled
+      assert.deepStrictEqual(contents(network), ["x"])
+      const receipt: SendReceipt = { messageId: network.sent[0]!.messageId, status: "stored" }
+      yield* Deferred.succeed(answer, receipt)
+      const [one, two] = yield* Fiber.join(Fiber.all(both))
+      assert.deepStrictEqual(one, two)
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("is sent again after a refusal that says it was not sent", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = unreachable
+      assert.strictEqual((yield* Effect.flip(keyed(a, "x")))._tag, "connector_unavailable")
+      network.answer = () => new SendRejected({ code: "full", reason: "later" })
+      assert.strictEqual((yield* Effect.flip(keyed(a, "x")))._tag, "connector_rejected")
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      assert.strictEqual((yield* keyed(a, "x")).status, "delivered")
+      assert.strictEqual(network.sent.length, 3)
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("is answered that nobody knows, where its outcome is not known and it might arrive twice", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = uncertain
+      for (let turn = 0; turn < 2; turn++) {
+        assert.strictEqual((yield* Effect.flip(keyed(a, "x")))._tag, "connector_send_outcome_unknown")
+      }
+      assert.strictEqual(network.sent.length, 1)
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("is the very same message again, where the network delivers an id once", () => {
+    const network = new FakeNetwork()
+    network.abilities = { ...network.abilities, dedupesSends: true }
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = uncertain
+      yield* Effect.flip(keyed(a, "x"))
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      const { messageId } = yield* keyed(a, "x")
+      assert.deepStrictEqual(
+        network.sent.map((sent) => [sent.messageId, sent.metadata.correlation_id]),
+        [0, 1].map(() => [messageId, network.sent[0]!.metadata.correlation_id])
+      )
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("is another message after 24 hours, and beyond the number that is remembered", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      yield* keyed(a, "x")
+      yield* pass(86_399_999)
+      yield* keyed(a, "x")
+      assert.strictEqual(network.sent.length, 1)
+      yield* pass(1)
+      yield* keyed(a, "x")
+      assert.strictEqual(network.sent.length, 2)
+      for (const key of ["k2", "k3"]) yield* keyed(a, "x", key)
+      yield* keyed(a, "x")
+      assert.strictEqual(network.sent.length, 5)
+    }).pipe(Effect.provide(broker({ network, settings: { idempotencyKeys: 2 } })))
+  })
+
+  it.scoped("leaves no record once its endpoint is gone", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      yield* keyed(a, "x")
+      assert.strictEqual(store.recordsOf("idempotency").length, 1)
+      yield* (yield* Registry).unregister(a.endpointId)
+      assert.deepStrictEqual(store.recordsOf("idempotency"), [])
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
+})
+
+describe("D9: a message sent with store", () => {
+  const up = (network: FakeNetwork) => network.setLink({ state: "up", since: 0 })
+  const down = (network: FakeNetwork) => network.setLink({ state: "down", since: 0, reason: "cut" })
+
+  it.scoped(
+    "waits for the network, durable, and goes out in order when it is there; without store it is refused",
+    () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        const a = yield* session(11)
+        yield* down(network)
+        network.answer = unreachable
+        for (const content of ["1", "2"]) {
+          assert.strictEqual((yield* send(a, content, { store: true })).status, "queued")
+        }
+        assert.strictEqual((yield* Effect.flip(send(a, "now")))._tag, "connector_unavailable")
+        assert.strictEqual(store.recordsOf("send_queue").length, 2)
+        network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+        network.sent.length = 0
+        yield* up(network)
+        yield* pass(0)
+        assert.deepStrictEqual(contents(network), ["1", "2"])
+        assert.deepStrictEqual(store.recordsOf("send_queue"), [])
+        assert.strictEqual((yield* send(a, "3", { store: true })).status, "delivered")
+      }).pipe(Effect.provide(broker({ network, store })))
+    }
+  )
+
+  it.scoped("goes behind what waits already", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = unreachable
+      yield* send(a, "1", { store: true })
+      assert.strictEqual((yield* send(a, "2", { store: true })).status, "queued")
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      network.sent.length = 0
+      yield* pass(30_000)
+      assert.deepStrictEqual(contents(network), ["1", "2"])
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("goes out after a restart", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      network.answer = unreachable
+      yield* down(network)
+      yield* Effect.flatMap(session(11), (a) => send(a, "1", { store: true })).pipe(
+        Effect.provide(broker({ network, store }))
+      )
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      network.sent.length = 0
+      yield* up(network)
+      yield* pass(10).pipe(Effect.provide(broker({ network, store })))
+      assert.deepStrictEqual(contents(network), ["1"])
+    })
+  })
+
+  it.scoped(
+    "is given up after 24 hours, when it is refused, and when its outcome stays unknown; the rest goes on",
+    () => {
+      const network = new FakeNetwork()
+      const log: Array<LogLine> = []
+      return Effect.gen(function* () {
+        const a = yield* session(11)
+        network.answer = unreachable
+        yield* down(network)
+        yield* send(a, "old", { store: true })
+        yield* pass(86_400_000)
+        assert.strictEqual((yield* SendQueue).unsafeStatus().givenUp, 1)
+        for (const content of ["refused", "uncertain", "fine"]) yield* send(a, content, { store: true })
+        network.answer = ({ content, messageId }) =>
+          content === "refused"
+            ? new SendRejected({ code: "no", reason: "never" })
+            : content === "uncertain"
+              ? uncertain({ messageId })
+              : Effect.succeed({ messageId, status: "delivered" })
+        yield* up(network)
+        yield* pass(100)
+        assert.deepStrictEqual((yield* SendQueue).unsafeStatus(), { waiting: 0, givenUp: 3 })
+        assert.strictEqual(contents(network).at(-1), "fine")
+        assert.strictEqual(log.filter(({ event }) => event === "queued_send_given_up").length, 3)
+      }).pipe(Effect.provide(broker({ network, log })))
+    }
+  )
+
+  it.scoped("is refused when too many wait", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = unreachable
+      yield* down(network)
+      yield* send(a, "1", { store: true })
+      assert.strictEqual((yield* Effect.flip(send(a, "2", { store: true })))._tag, "connector_unavailable")
+    }).pipe(Effect.provide(broker({ network, settings: { sendQueue: 1 } })))
+  })
+
+  it.scoped("keeps its correlation id: the answer finds the endpoint", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = unreachable
+      yield* down(network)
+      yield* send(a, "question", { store: true })
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      yield* up(network)
+      yield* pass(0)
+      network.deliver({ content: "answer", metadata: { correlation_id: network.sent.at(-1)!.metadata.correlation_id } })
+      yield* settled
+      assert.deepStrictEqual(a.contents, ["answer"])
+    }).pipe(Effect.provide(broker({ network })))
+  })
+})
