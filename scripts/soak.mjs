@@ -2,7 +2,8 @@
 import { spawnSync } from "node:child_process"
 
 const soaks = {
-  properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } }
+  properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
+  fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }
 }
 
 const soak = soaks[process.argv[2]]

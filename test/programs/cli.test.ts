@@ -211,7 +211,7 @@ describe.concurrent("which broker", patience, () => {
   )
 })
 
-describe.concurrent("S13: whoever listens on the recorded port and is not the broker", patience, () => {
+describe.concurrent("S13, E8: whoever listens on the recorded port and is not the broker", patience, () => {
   /** A listener of the test, recorded as a broker; what it hears, and the tokens it must not. */
   const recorded = (answer: (request: IncomingMessage, response: ServerResponse, port: number) => void) =>
     Effect.gen(function* () {
