@@ -3,4 +3,4 @@ import { Layer, Redacted } from "effect"
 import { Credentials } from "../services/Credentials.js"
 
 export const layer = (accountId: string): Layer.Layer<Credentials> =>
-  Layer.succeed(Credentials, { accountId, runtimeToken: Redacted.make("loopback") })
+  Layer.succeed(Credentials, { accountId, runtimeToken: Redacted.make("loopback"), connectorUrl: "", apiOrigin: "" })

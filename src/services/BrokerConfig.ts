@@ -3,6 +3,7 @@
  * `MASONS_BROKER_GRACE_MS` in the environment and `--set graceMs=…` on the command line; the later wins.
  */
 import { Config, Context } from "effect"
+import { normalScope } from "./model/GatewayFrame.js"
 
 export interface Setting<A> {
   /** What it does, in a sentence without a full stop. */
@@ -42,6 +43,20 @@ const text = (fallback: string, about: string): Setting<string> => ({
   expects: "a text that is not empty",
   config: Config.nonEmptyString()
 })
+
+const sessionScope = (about: string): Setting<string> => {
+  const expects = 'a text of at most 256 characters that does not begin with "__masons_"'
+  return {
+    about,
+    unit: "text",
+    default: "",
+    expects,
+    config: Config.string().pipe(
+      Config.map((value) => value.trim()),
+      Config.validate({ message: expects, validation: (value) => value === "" || normalScope(value) === value })
+    )
+  }
+}
 
 const yes = (fallback: boolean, about: string): Setting<boolean> => ({
   about,
@@ -125,6 +140,22 @@ export const settings = {
   unauthorizedPauseMs: ms(minute, "Pause of all posts after the platform refused the credentials"),
   platformMs: ms(15_000, "How long a call to the platform may take"),
   sendMs: ms(15_000, "How long the network may take to answer a send"),
+  handshakeMs: ms(10_000, "How long opening a connection to the gateway may take"),
+  registerMs: ms(15_000, "How long the gateway may take to answer the registration"),
+  alreadyConnectedMs: ms(2_000, "Wait after the gateway said that this agent is already connected"),
+  linkPingMs: ms(15_000, "How often a silent connection to the gateway is pinged; a second silence ends it"),
+  gatewayFrameBytes: bytes(16 * MiB, "Largest frame of the gateway"),
+  gapWaitMs: ms(5_000, "How long a message that came out of order waits for those before it"),
+  gapRetryMs: ms(5_000, "First wait before missing messages are asked for again; doubles"),
+  gapRetryMaxMs: ms(minute, "Longest such wait"),
+  waitingMessages: count(
+    10_000,
+    "Messages of the gateway that wait for others, or for the broker to be ready, at most"
+  ),
+  waitingBytes: bytes(64 * MiB, "Their bytes"),
+  deliveredIds: count(65_536, "Ids of delivered messages remembered against duplicates"),
+  cursorMs: ms(25, "How soon after a delivery the gateway's cursor and these ids are written"),
+  runtimeSessionId: sessionScope("Scope of delivery numbers, where the gateway keeps several per agent; none if empty"),
   idempotencyKeys: count(10_000, "Idempotency keys remembered per endpoint; the oldest goes first"),
   idempotencyMs: ms(24 * hour, "How long an idempotency key is remembered"),
   sendQueue: count(10_000, "Messages that wait for the network at most"),

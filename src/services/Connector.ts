@@ -93,6 +93,9 @@ export interface Link {
   readonly since: number
   /** Why it is not up; absent while it is. */
   readonly reason?: string
+  /** Whom the network knows at this end, where it says so. */
+  readonly agent?: string
+  readonly owner?: string
 }
 
 export class Connector extends Context.Tag("broker/Connector")<

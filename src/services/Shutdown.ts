@@ -3,7 +3,20 @@
 import type { Effect } from "effect"
 import { Context } from "effect"
 
-export type ShutdownReason = "signal" | "operator" | "superseded" | "failure"
+export type ShutdownReason =
+  | "signal"
+  | "operator"
+  /** Another runtime took over at the gateway. */
+  | "superseded"
+  /** The gateway speaks another protocol: this version of the broker cannot work with it. */
+  | "unsupported_protocol"
+  /** The platform refused the account's credentials for good. */
+  | "credentials"
+  | "failure"
+
+/** Reasons that end the broker with exit code 1. */
+export const isFailure = (reason: ShutdownReason): boolean =>
+  reason === "unsupported_protocol" || reason === "credentials" || reason === "failure"
 
 export class Shutdown extends Context.Tag("broker/Shutdown")<
   Shutdown,

@@ -49,7 +49,12 @@ export interface CoreOptions {
 export const groundWith = ({ log, processes = new FakeProcesses(), settings }: CoreOptions = {}) =>
   Layer.mergeAll(
     Layer.succeed(BrokerConfig, { ...defaults, ...settings }),
-    Layer.succeed(Credentials, { accountId: "default", runtimeToken: Redacted.make("token") }),
+    Layer.succeed(Credentials, {
+      accountId: "default",
+      runtimeToken: Redacted.make("token"),
+      connectorUrl: "",
+      apiOrigin: ""
+    }),
     collectedLog(log),
     processes.layer
   )

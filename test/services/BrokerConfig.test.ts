@@ -58,6 +58,20 @@ describe("the settings", () => {
       unauthorizedPauseMs: 60_000,
       platformMs: 15_000,
       sendMs: 15_000,
+      handshakeMs: 10_000,
+      registerMs: 15_000,
+      backoffMs: 1_000,
+      backoffMaxMs: 30_000,
+      alreadyConnectedMs: 2_000,
+      linkPingMs: 15_000,
+      gatewayFrameBytes: 16_777_216,
+      gapWaitMs: 5_000,
+      gapRetryMs: 5_000,
+      gapRetryMaxMs: 60_000,
+      waitingMessages: 10_000,
+      waitingBytes: 67_108_864,
+      deliveredIds: 65_536,
+      runtimeSessionId: "",
       previewCodePoints: 80,
       bodyBytes: 1_048_576,
       frameBytes: 1_048_576,
@@ -116,6 +130,11 @@ describe("a value", () => {
   it("of a switch is true or false", () => {
     assert.isFalse(Either.getOrThrow(load({ pluginsMayDispatch: "false" })).pluginsMayDispatch)
     assert.isTrue(refuses("pluginsMayDispatch", "maybe"))
+  })
+  it("of a runtime session is trimmed, and none of the network's own", () => {
+    assert.strictEqual(Either.getOrThrow(load({ runtimeSessionId: " s 1 " })).runtimeSessionId, "s 1")
+    assert.isTrue(refuses("runtimeSessionId", "__masons_x"))
+    assert.isTrue(refuses("runtimeSessionId", "x".repeat(257)))
   })
   it("of a port is one there is", () => {
     assert.strictEqual(Either.getOrThrow(load({ port: "65535" })).port, 65_535)

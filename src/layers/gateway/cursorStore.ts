@@ -1,0 +1,69 @@
+/** What is remembered of the gateway's deliveries over a restart: the cursor, and the ids of messages delivered last. */
+import { createHash } from "node:crypto"
+import type { CursorRecord } from "../../services/model/DeliveryCursor.js"
+import { join, ordered, under } from "../../services/model/StoreKey.js"
+import { type Store, Transaction, table } from "../../services/Store.js"
+
+const cursors = table<CursorRecord>("gateway_cursor", 1)
+/** Ids in pages: one write for many of them. */
+const pages = table<ReadonlyArray<string>>("gateway_delivered", 1)
+
+/** Runs of numbers accepted beyond the cursor that are kept; those left out are delivered again after a crash. */
+export const runsKept = 1_000
+const pageSize = 256
+
+interface Page {
+  readonly key: string
+  ids: ReadonlyArray<string>
+}
+
+export interface CursorStore {
+  readonly cursor: CursorRecord
+  /** The oldest first. */
+  readonly ids: ReadonlyArray<string>
+  /** Writes the cursor, and the ids behind those written before. `onDurable` says when. */
+  readonly unsafeSave: (cursor: CursorRecord, ids: ReadonlyArray<string>, onDurable: () => void) => void
+}
+
+/** Reads what is there for this runtime session, empty for none. `limit` ids are kept, a page more at most. */
+export const openCursorStore = (store: Store["Type"], runtimeSessionId: string, limit: number): CursorStore => {
+  const scope = runtimeSessionId === "" ? "agent" : createHash("sha256").update(runtimeSessionId).digest("hex")
+  const kept: Array<Page> = store.unsafeRange(pages, under(scope)).map(([key, ids]) => ({ key, ids }))
+  let count = kept.reduce((sum, { ids }) => sum + ids.length, 0)
+  let last = kept.length === 0 ? 0 : Number.parseInt(kept.at(-1)!.key.slice(scope.length + 1), 36)
+
+  /** Adds as many as fit on a page; the number of those. */
+  const add = (transaction: Transaction, ids: ReadonlyArray<string>): number => {
+    let page = kept.at(-1)
+    if (page === undefined || page.ids.length >= pageSize) {
+      page = { key: join(scope, ordered(++last)), ids: [] }
+      kept.push(page)
+    }
+    const added = ids.slice(0, pageSize - page.ids.length)
+    page.ids = [...page.ids, ...added]
+    count += added.length
+    transaction.put(pages, page.key, page.ids)
+    return added.length
+  }
+
+  return {
+    cursor: store.unsafeGet(cursors, scope) ?? { sequence: 0, beyond: [] },
+    ids: kept.flatMap(({ ids }) => ids),
+    unsafeSave: (cursor, ids, onDurable) => {
+      const transaction = new Transaction()
+      transaction.put(cursors, scope, cursor)
+      for (let at = 0; at < ids.length; ) at += add(transaction, ids.slice(at, at + pageSize))
+      while (kept.length > 1 && count - kept[0]!.ids.length >= limit) {
+        const { ids: gone, key } = kept.shift()!
+        count -= gone.length
+        transaction.delete(pages, key)
+      }
+      transaction.onDurable(onDurable)
+      store.unsafeCommit(transaction)
+    }
+  }
+}
+
+/** What an id is remembered under: no id takes much room. */
+export const rememberedAs = (messageId: string): string =>
+  messageId.length <= 128 ? messageId : createHash("sha256").update(messageId).digest("base64url")

@@ -1,0 +1,45 @@
+import { assert, describe, it } from "@effect/vitest"
+import { AnnouncedDeliveries } from "../../../src/services/model/AnnouncedDeliveries.js"
+
+describe("the gateway's word", () => {
+  it("is answered at once when nothing came, or everything that came is safe", () => {
+    const announced = new AnnouncedDeliveries()
+    announced.announce("a")
+    assert.deepStrictEqual(announced.due(), ["a"])
+    announced.arrive(1)
+    announced.accept(1)
+    announced.announce("b")
+    assert.deepStrictEqual(announced.due(), ["b"])
+    assert.deepStrictEqual(announced.due(), [], "once")
+  })
+  it("waits for every message that came before it, and for none that came after", () => {
+    const announced = new AnnouncedDeliveries()
+    for (const token of [1, 2]) announced.arrive(token)
+    announced.announce("a")
+    announced.arrive(3)
+    announced.announce("b")
+    announced.accept(2)
+    announced.accept(3)
+    assert.deepStrictEqual(announced.due(), [])
+    announced.accept(1)
+    assert.deepStrictEqual(announced.due(), ["a", "b"])
+  })
+  it("counts once when it is said twice in a row", () => {
+    const announced = new AnnouncedDeliveries()
+    announced.arrive(1)
+    announced.announce("a")
+    announced.announce("b")
+    announced.accept(1)
+    assert.deepStrictEqual(announced.due(), ["b"])
+  })
+  it("ends with its connection; the messages do not", () => {
+    const announced = new AnnouncedDeliveries()
+    announced.arrive(1)
+    announced.announce("a")
+    announced.forget()
+    announced.announce("b")
+    assert.deepStrictEqual(announced.due(), [])
+    announced.accept(1)
+    assert.deepStrictEqual(announced.due(), ["b"])
+  })
+})
