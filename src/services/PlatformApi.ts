@@ -3,6 +3,7 @@
 import type { Effect } from "effect"
 import { Context, Data } from "effect"
 import type { PlatformReport } from "./model/PlatformReport.js"
+import type { Account } from "./model/PlatformWire.js"
 import type { Workspace } from "./model/Session.js"
 
 /** What the platform is told of a session. Keys are those of its wire. */
@@ -59,5 +60,7 @@ export class PlatformApi extends Context.Tag("broker/PlatformApi")<
     readonly endpointState: (endpointId: string) => Effect.Effect<"open" | "closed" | "unknown", PlatformError>
     /** Posts one report. Done means the platform has it, or has no use for it. */
     readonly post: (report: PlatformReport) => Effect.Effect<void, PlatformError>
+    /** Whose credentials these are; absent on networks without accounts. */
+    readonly whoami?: Effect.Effect<Account, PlatformError>
   }
 >() {}
