@@ -86,7 +86,7 @@ export const layer: Layer.Layer<EventLog, never, BrokerConfig | Paths> = Layer.s
       Effect.promise(async () => {
         await writer
         await handle?.close().catch(() => undefined)
-      }).pipe(Effect.disconnect, Effect.timeoutOption("1 second"))
+      }).pipe(Effect.disconnect, Effect.interruptible, Effect.timeoutOption("1 second"))
     )
     yield* Effect.forkScoped(removeOldLogs(paths.logDirectory, clock.unsafeCurrentTimeMillis() - config.logKeepMs))
 

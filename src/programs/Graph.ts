@@ -3,6 +3,7 @@
  * below it.
  */
 import { Layer } from "effect"
+import * as AccountCheckPlatform from "../layers/AccountCheckPlatform.js"
 import * as BrokerStatusDefault from "../layers/BrokerStatusDefault.js"
 import * as ChannelsMemory from "../layers/ChannelsMemory.js"
 import * as CorrelationIndexStore from "../layers/CorrelationIndexStore.js"
@@ -36,6 +37,7 @@ import type { Directory } from "../services/Directory.js"
 import type { EventLog } from "../services/EventLog.js"
 import type { Liveness } from "../services/Liveness.js"
 import type { PlatformApi } from "../services/PlatformApi.js"
+import type { Shutdown } from "../services/Shutdown.js"
 import type { Store } from "../services/Store.js"
 
 /** What every part may use. */
@@ -46,7 +48,7 @@ export interface Variants<E> {
   readonly store: Layer.Layer<Store, E, Ground>
   readonly platform: Layer.Layer<PlatformApi, E, Ground>
   /** It may ask who is registered here, and who sent what. */
-  readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex>
+  readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex | Shutdown>
 }
 
 /** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
@@ -58,7 +60,8 @@ export const coreWith = <E>(variants: Variants<E>) =>
         SenderDefault.layer,
         DispatchDefault.layer,
         RegistrationDefault.layer,
-        PresenceConnector.layer
+        PresenceConnector.layer,
+        AccountCheckPlatform.layer
       )
     ),
     Layer.provideMerge(LeasesPlatform.layer),

@@ -4,6 +4,7 @@ import { Command, ValidationError } from "@effect/cli"
 import { NodeContext } from "@effect/platform-node"
 import { Effect } from "effect"
 import { version } from "../services/model/Version.js"
+import { devCloudCommand } from "./cli/devCloud.js"
 import { type ExitCode, exitWith } from "./cli/exit.js"
 import { start } from "./cli/start.js"
 import { status } from "./cli/status.js"
@@ -12,7 +13,7 @@ import { runToExit } from "./main.js"
 
 const root = Command.make("runtime-broker").pipe(
   Command.withDescription("A local message broker for agent sessions that share one network identity."),
-  Command.withSubcommands([start, status, stop])
+  Command.withSubcommands([start, status, stop, devCloudCommand])
 )
 
 const run = Command.run(root, { name: "runtime-broker", version })

@@ -6,6 +6,7 @@ import * as EventLogFile from "../layers/EventLogFile.js"
 import * as InstanceLockFile from "../layers/InstanceLockFile.js"
 import * as LivenessProcess from "../layers/LivenessProcess.js"
 import * as PathsUserData from "../layers/PathsUserData.js"
+import { AccountCheck } from "../services/AccountCheck.js"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Discovery } from "../services/Discovery.js"
 import { EventLog } from "../services/EventLog.js"
@@ -43,12 +44,27 @@ export interface DaemonOptions {
   readonly onLeaving: (reason: ShutdownReason, withinMs: number) => Effect.Effect<void>
 }
 
+/** A broker that ends because it cannot work has failed. */
+const whyItFailed = (reason: ShutdownReason): Effect.Effect<void, StartError, AccountCheck> =>
+  Effect.flatMap(AccountCheck, ({ unsafeRefusal }) => {
+    switch (reason) {
+      case "credentials":
+        return new StartError({ message: unsafeRefusal() ?? "The platform refused the broker's credentials." })
+      case "unsupported_protocol":
+        return new StartError({
+          message: "The gateway speaks another protocol than this broker; install a newer version of runtime-broker."
+        })
+      default:
+        return Effect.void
+    }
+  })
+
 /** Done when the broker has left. Interruption is a request to leave. */
 export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError | AlreadyRunning> =>
   Effect.gen(function* () {
     const base = PathsUserData.baseDirectory(options.environment)
     const settings = yield* BrokerConfigSources.read(BrokerConfigSources.sourcesFor(base, options))
-    const credentials = yield* credentialsFor(settings)
+    const credentials = credentialsFor(settings, options.environment)
 
     const ground = EventLogFile.effectLogger.pipe(
       Layer.provideMerge(EventLogFile.layer),
@@ -88,7 +104,7 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
         return options.onLeaving(reason, settings.leaveMs).pipe(Effect.zipRight(leave(reason)))
       })
     )
-    yield* Effect.provide(life, broker)
+    yield* Effect.provide(Effect.flatMap(life, whyItFailed), broker)
   }).pipe(
     Effect.mapError((error) => (error._tag === "AlreadyRunning" ? error : new StartError({ message: error.message })))
   )

@@ -25,7 +25,7 @@ export const leave = (reason: ShutdownReason) =>
     const within =
       (ms: number) =>
       <A, E, R>(step: Effect.Effect<A, E, R>) =>
-        step.pipe(Effect.interruptible, Effect.disconnect, Effect.timeoutOption(ms))
+        step.pipe(Effect.disconnect, Effect.interruptible, Effect.timeoutOption(ms))
 
     // No new work; nobody finds the broker any more.
     yield* (yield* Shutdown).request(reason)

@@ -1,6 +1,7 @@
 /** What the daemon's two entry points share: running to an exit code, and speaking to whoever started it. */
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect } from "effect"
+import { isFailure } from "../services/Shutdown.js"
 import { daemon } from "./daemon.js"
 
 /** 0: stopped, already running, or superseded. 1: could not start or run. 2: wrong usage. */
@@ -50,7 +51,7 @@ export const runDaemon = (
     onLeaving: (reason, withinMs) =>
       Effect.zipRight(
         // Should a step hang, the process ends all the same.
-        Effect.sync(() => setTimeout(() => process.exit(0), withinMs).unref()),
+        Effect.sync(() => setTimeout(() => process.exit(isFailure(reason) ? 1 : 0), withinMs).unref()),
         tell("broker_leaving", { reason }, ["Leaving."])
       )
   }).pipe(

@@ -1,4 +1,5 @@
 /** The contracts of the broker's parts, and the pure rules they share. */
+export * as AccountCheck from "./AccountCheck.js"
 export * as BrokerClient from "./BrokerClient.js"
 export * as BrokerConfig from "./BrokerConfig.js"
 export * as BrokerStatus from "./BrokerStatus.js"
@@ -7,6 +8,7 @@ export * as Connector from "./Connector.js"
 export * as CorrelationIndex from "./CorrelationIndex.js"
 export * as Credentials from "./Credentials.js"
 export * as DeadLetters from "./DeadLetters.js"
+export * as DevCloud from "./DevCloud.js"
 export * as Directory from "./Directory.js"
 export * as Discovery from "./Discovery.js"
 export * as Dispatch from "./Dispatch.js"

@@ -100,6 +100,8 @@ export interface BrokerOptions {
   readonly settings?: { readonly [Name in SettingName]?: string | number | boolean }
   /** Where it keeps its files; its own directory when absent. */
   readonly userData?: string
+  /** Further environment variables. */
+  readonly environment?: Record<string, string>
 }
 
 const request = (
@@ -131,7 +133,9 @@ export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningB
     const userData = options.userData ?? (yield* temporaryDirectory)
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [dist("programs/broker.js")], { env: environmentOf(userData, options.settings ?? {}) })
+        spawn(process.execPath, [dist("programs/broker.js")], {
+          env: { ...environmentOf(userData, options.settings ?? {}), ...options.environment }
+        })
       ),
       (child) => Effect.sync(() => child.kill("SIGKILL"))
     )

@@ -12,7 +12,7 @@ const pathsOf = (accountId: string, token: string) =>
     Effect.provide(
       Layer.provide(
         PathsUserData.layer("/base"),
-        Layer.succeed(Credentials, { accountId, runtimeToken: Redacted.make(token) })
+        Layer.succeed(Credentials, { accountId, runtimeToken: Redacted.make(token), connectorUrl: "", apiOrigin: "" })
       )
     )
   )
