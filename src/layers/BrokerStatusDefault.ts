@@ -20,6 +20,7 @@ import { Outbox } from "../services/Outbox.js"
 import { PlatformApi } from "../services/PlatformApi.js"
 import { Presence } from "../services/Presence.js"
 import { Router } from "../services/Router.js"
+import { SendQueue } from "../services/SendQueue.js"
 import { Store } from "../services/Store.js"
 
 const iso = (ms: number) => new Date(ms).toISOString()
@@ -32,6 +33,7 @@ export const layer: Layer.Layer<
   never,
   | Channels
   | Connector
+  | SendQueue
   | Credentials
   | DeadLetters
   | Directory
@@ -52,6 +54,7 @@ export const layer: Layer.Layer<
     const config = yield* BrokerConfig
     const channels = yield* Channels
     const connector = yield* Connector
+    const sendQueue = yield* SendQueue
     const { accountId } = yield* Credentials
     const deadLetters = yield* DeadLetters
     const directory = yield* Directory
@@ -92,6 +95,7 @@ export const layer: Layer.Layer<
       const usage = inbox.unsafeUsage()
       const routing = router.unsafeStatus()
       const owed = outbox.unsafeStatus()
+      const sends = sendQueue.unsafeStatus()
       const books = ledger.unsafeBooks()
       const openChannels = channels.unsafeCount()
       const openSockets = limits.unsafeSockets()
@@ -123,6 +127,7 @@ export const layer: Layer.Layer<
             `${waiting} messages for ${destination} wait at the network because they cannot be stored here.`
         ),
         routing.isStalled && "So much waits at the network that nothing new is taken until it moves.",
+        sends.givenUp > 0 && `${sends.givenUp} messages that waited for the network were given up; the log names them.`,
         owed.pausedUntil !== undefined && "The platform refused the broker's credentials; reports wait.",
         owed.dead > 0 && `The platform refused ${owed.dead} reports for good.`,
         books.unaccounted !== 0 && `${books.unaccounted} messages are unaccounted for; this is a fault of the broker.`
@@ -137,7 +142,9 @@ export const layer: Layer.Layer<
           name: connector.name,
           state: link.state,
           since: iso(link.since),
-          ...optionally("reason", link.reason)
+          ...optionally("reason", link.reason),
+          ...optionally("agent", link.agent),
+          ...optionally("owner", link.owner)
         },
         presence: presence.unsafeCurrent(),
         store:
@@ -160,6 +167,7 @@ export const layer: Layer.Layer<
           limit_bytes: usage.capacityBytes
         },
         held_back: routing.heldBack.map(({ since, ...held }) => ({ ...held, since: iso(since) })),
+        sends: { waiting: sends.waiting, given_up: sends.givenUp },
         platform: {
           name: platform.name,
           waiting: owed.waiting,

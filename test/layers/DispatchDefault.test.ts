@@ -85,7 +85,7 @@ describe("dispatch", () => {
     }
   )
 
-  it.scoped("is done when it is durable; nothing is pushed before", () => {
+  it.scoped("A18: is done when it is durable, without waiting for the platform; nothing is pushed before", () => {
     const network = new FakeNetwork()
     const store = new FakeStore()
     return Effect.gen(function* () {

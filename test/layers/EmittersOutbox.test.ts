@@ -82,7 +82,7 @@ it.effect("one for a closed session names the endpoint it was meant for", () => 
   }).pipe(Effect.provide(layer(owed)))
 })
 
-it.effect("the preview is the first 80 code points, never half a character; none where the setting says so", () =>
+it.effect("E11: the preview is the first 80 code points, never half a character; none where the setting says so", () =>
   Effect.gen(function* () {
     const preview = (content: string, settings: Partial<Settings> = {}) => {
       const owed: Array<PlatformReport> = []

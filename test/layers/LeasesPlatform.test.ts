@@ -22,7 +22,7 @@ const broker = (platform: FakePlatform, network = new FakeNetwork()) =>
   core({ network, settings: quiet, variants: { platform: platform.layer } })
 
 describe("heartbeats", () => {
-  it.scoped("are sent as often as the platform wants, for as long as the endpoint is there", () => {
+  it.scoped("F15: are sent as often as the platform wants, for as long as the endpoint is there", () => {
     const platform = leasing()
     return Effect.gen(function* () {
       const plugin = yield* session(11)
@@ -98,7 +98,7 @@ describe("heartbeats", () => {
   })
 })
 
-describe("L3: a lease that is lost", () => {
+describe("L3, F14: a lease that is lost", () => {
   it.scoped("is registered again with the old nonce; the new id is told, the old one stays an alias", () => {
     const platform = leasing()
     const network = new FakeNetwork()

@@ -92,7 +92,7 @@ describe("the quota", () => {
     })
   }
 
-  it.scoped("does not stop what nobody else has, nor what the broker accepted before", () => {
+  it.scoped("A19: does not stop what nobody else has, nor what the broker accepted before", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {
       const away = yield* session(11)
@@ -147,7 +147,7 @@ describe("expiry", () => {
 })
 
 describe("a store that cannot be written", () => {
-  it.scoped("takes nothing new; what was decided is accepted when it can be written again", () => {
+  it.scoped("C4: takes nothing new; what was decided is accepted when it can be written again", () => {
     const network = new FakeNetwork()
     const store = new FakeStore()
     return Effect.gen(function* () {

@@ -65,7 +65,7 @@ const word = (report: PlatformReport): string => {
 const words = (reports: ReadonlyArray<PlatformReport>) => reports.map(word)
 
 describe("order", () => {
-  it.scoped("reports of one lane go one after the other, each after the one before was accepted", () => {
+  it.scoped("B3: reports of one lane go one after the other, each after the one before was accepted", () => {
     const platform = new FakePlatform()
     const latch = Effect.unsafeMakeLatch(false)
     platform.onPost = () => latch.await
@@ -123,7 +123,7 @@ describe("order", () => {
 })
 
 describe("latest state wins", () => {
-  it.scoped("A17: a waiting state of an endpoint gives way to a newer one; the one under way does not", () => {
+  it.scoped("A9, A17, B4: a waiting state of an endpoint gives way to a newer one; the one under way does not", () => {
     const platform = new FakePlatform()
     const latch = Effect.unsafeMakeLatch(false)
     platform.onPost = () => latch.await
@@ -178,7 +178,7 @@ describe("failure", () => {
     [0, 0.75],
     [1, 1]
   ] as const) {
-    it.scoped(`A10: is tried again after 1, 2, 4 … 30 s, at ${100 * least} % of it, for ever`, () => {
+    it.scoped(`A10, C5: is tried again after 1, 2, 4 … 30 s, at ${100 * least} % of it, for ever`, () => {
       const platform = new FakePlatform()
       platform.onPost = () => unavailable()
       return Effect.gen(function* () {

@@ -61,19 +61,22 @@ describe("a message goes", () => {
     }).pipe(Effect.provide(broker({ network })))
   })
 
-  it.scoped("else to the endpoint that sent its correlation id, without asking the platform about the target", () => {
-    const network = new FakeNetwork()
-    const platform = new FakePlatform()
-    return Effect.gen(function* () {
-      const plugin = yield* session(11)
-      yield* sent(plugin, "c")
-      yield* delivered(network, { content: "a", metadata: { correlation_id: "c" } })
-      yield* delivered(network, mail("ep_unknown", "b", { correlation_id: "c" }))
-      yield* delivered(network, mail("", "c", { correlation_id: "c" }))
-      assert.deepStrictEqual(plugin.contents, ["a", "b", "c"])
-      assert.deepStrictEqual(platform.lookups, [])
-    }).pipe(Effect.provide(broker({ network, platform })))
-  })
+  it.scoped(
+    "D16: else to the endpoint that sent its correlation id, without asking the platform about the target",
+    () => {
+      const network = new FakeNetwork()
+      const platform = new FakePlatform()
+      return Effect.gen(function* () {
+        const plugin = yield* session(11)
+        yield* sent(plugin, "c")
+        yield* delivered(network, { content: "a", metadata: { correlation_id: "c" } })
+        yield* delivered(network, mail("ep_unknown", "b", { correlation_id: "c" }))
+        yield* delivered(network, mail("", "c", { correlation_id: "c" }))
+        assert.deepStrictEqual(plugin.contents, ["a", "b", "c"])
+        assert.deepStrictEqual(platform.lookups, [])
+      }).pipe(Effect.provide(broker({ network, platform })))
+    }
+  )
 
   it.scoped("of several that sent it, to the first, and the log warns", () => {
     const network = new FakeNetwork()

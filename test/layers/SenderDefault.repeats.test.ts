@@ -46,7 +46,7 @@ const contents = (network: FakeNetwork) => network.sent.map(({ content }) => con
 const unreachable = () => new ConnectorUnavailable({ reason: "no link" })
 const uncertain = ({ messageId }: { messageId: string }) => new SendOutcomeUnknown({ messageId, reason: "no answer" })
 
-describe("D9: the same idempotency key again", () => {
+describe("D9, F25: the same idempotency key again", () => {
   it.scoped("is sent once and answered alike; another key, or another endpoint, is another message", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {

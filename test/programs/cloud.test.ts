@@ -114,7 +114,7 @@ describe("two brokers on one cloud", () => {
     })
   )
 
-  it.scopedLive("another runtime takes over: the broker leaves cleanly, with code 0", () =>
+  it.scopedLive("F21: another runtime takes over: the broker leaves cleanly, with code 0", () =>
     Effect.gen(function* () {
       const cloud = yield* startCloud()
       const broker = yield* startCloudBroker(cloud, "alice")

@@ -345,7 +345,7 @@ describe.concurrent("L3: leaving", patience, () => {
     })
   )
 
-  it.scopedLive("while it leaves it takes no new work and says so; a second signal ends it at once", () =>
+  it.scopedLive("D20: while it leaves it takes no new work and says so; a second signal ends it at once", () =>
     Effect.gen(function* () {
       // A plugin that does not answer the close holds it for a fifth of leaveMs.
       const broker = yield* startBroker({ settings: { leaveMs: 60_000 } })

@@ -28,7 +28,7 @@ export const describe = (status: Status, now: number): string => {
   const { books, channels, connector, endpoints, inbox, mailboxes, platform } = status
   const lines = [
     `${status.version}, process ${status.pid}, account "${status.account}", up for ${ago(status.started_at, now)}`,
-    `network    ${connector.name}, link ${connector.state}${connector.reason ? ` (${connector.reason})` : ""}; presence ${status.presence}`,
+    `network    ${connector.name}${connector.agent === undefined ? "" : ` as ${connector.agent}`}, link ${connector.state}${connector.reason ? ` (${connector.reason})` : ""}; presence ${status.presence}`,
     `plugins    ${plural(channels.open, "channel")}, ${plural(endpoints.length, "endpoint")}`,
     ...endpoints.map(
       (endpoint) =>

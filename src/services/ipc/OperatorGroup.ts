@@ -46,7 +46,10 @@ export const Status = Schema.Struct({
     name: Schema.String,
     state: Schema.Literal("connecting", "up", "down"),
     since: Time,
-    reason: optional(Schema.String)
+    reason: optional(Schema.String),
+    /** Whom the network knows at this end, and whose agent that is; where it says so. */
+    agent: optional(Schema.String),
+    owner: optional(Schema.String)
   }),
   presence: Schema.Literal("online", "reconnecting", "offline"),
   store: Schema.Struct({
@@ -62,6 +65,8 @@ export const Status = Schema.Struct({
   mailboxes: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),
   inbox: Schema.Struct({ messages: Count, bytes: Count, limit_messages: Count, limit_bytes: Count }),
   held_back: Schema.Array(Schema.Struct({ destination: Schema.String, since: Time, waiting: Count })),
+  /** Messages of plugins that wait for the network, and how many were given up since the broker started. */
+  sends: Schema.Struct({ waiting: Count, given_up: Count }),
   platform: Schema.Struct({
     name: Schema.String,
     waiting: Count,
