@@ -92,8 +92,8 @@ export const layer: Layer.Layer<InstanceLock, AlreadyRunning | LockError, Paths 
       for (const name of yield* file(() => fs.readdir(directory))) {
         const leftover = path.join(directory, name)
         if (!name.startsWith(prefix) || leftover === mine) continue
-        // What cannot be read stays.
-        const holder = Option.getOrUndefined(yield* Effect.orElseSucceed(readHolder(leftover), Option.none))
+        const read = Option.getOrUndefined(yield* Effect.orElseSucceed(readHolder(leftover), Option.none))
+        const holder = read ?? writerOf(name.slice(prefix.length))
         if (holder !== undefined && !(yield* isAlive(holder))) yield* remove(leftover)
       }
       // Housekeeping: they do no harm.
@@ -130,4 +130,10 @@ const readLock = (lock: string): Promise<string | undefined> =>
 const unlessTaken = (error: NodeJS.ErrnoException): false => {
   if (error.code !== "EEXIST") throw error
   return false
+}
+
+/** Who wrote a file that is torn, by its name; the lock's own file has no process in its name, and stays. */
+const writerOf = (suffix: string): Holder | undefined => {
+  const pid = Number(/^(\d+)\.[0-9a-f]{12}\./.exec(suffix)?.[1])
+  return pid > 0 ? { version: 1, pid, startedAs: null, bootId: null, mark: "" } : undefined
 }

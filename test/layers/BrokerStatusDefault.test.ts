@@ -52,6 +52,7 @@ describe("a broker with nothing to do", () => {
         mailboxes: { messages: 0, bytes: 0, limit_messages: 1_000_000, limit_bytes: 4 * 1024 ** 3 },
         inbox: { messages: 0, bytes: 0, limit_messages: 256, limit_bytes: 64 * 1024 ** 2 },
         held_back: [],
+        sends: { waiting: 0, given_up: 0 },
         platform: { name: "fake", waiting: 0, dead: 0 },
         books: { accepted: 0, delivered: 0, held: 0, inbox: 0, expired: 0, dead: 0, unaccounted: 0 },
         dead_letters: 0,

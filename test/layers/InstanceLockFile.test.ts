@@ -187,6 +187,17 @@ describe("files of starters that were killed", () => {
       assert.deepStrictEqual(left, ["broker.lock", "broker.lock.5"])
     })
   )
+
+  it.scopedLive("are removed by the process in their name when they are torn", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const torn = (pid: number) => `broker.lock.${pid}.53cc780699b7.tmp.${pid}.3f92fa90`
+      for (const pid of [dead, process.ppid]) yield* leave(base, "{", torn(pid))
+      yield* start(base)
+      assert.include(files(base), torn(process.ppid), "its writer is at work")
+      assert.notInclude(files(base), torn(dead))
+    })
+  )
 })
 
 describe("of many that start at once exactly one holds the lock, and the others learn who", () => {

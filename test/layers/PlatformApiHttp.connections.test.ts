@@ -108,8 +108,8 @@ describe("no answer", () => {
 describe("on real connections", () => {
   it.scopedLive("huge, hanging and broken answers end as errors in time", () =>
     Effect.gen(function* () {
-      const settings = { platformMs: 150 }
-      const over = (scripted: Scripted) => outcomes(scripted, (server) => real(server, settings))
+      const over = (scripted: Scripted, platformMs = 10_000) =>
+        outcomes(scripted, (server) => real(server, { platformMs }))
       const huge = yield* over({ body: "x".repeat(3_000_000) })
       assert.strictEqual(huge.register, "unavailable - network")
       assert.strictEqual(huge.state, "done")
@@ -118,10 +118,11 @@ describe("on real connections", () => {
       const broken = yield* over({ fault: "breakOff", body: "{" })
       assert.strictEqual(broken.register, "unavailable - network")
       assert.strictEqual(broken.state, "done")
-      assert.strictEqual((yield* over({ fault: "hangInBody", body: "{" })).whoami, "unavailable - timeout")
+      assert.strictEqual((yield* over({ fault: "hangInBody", body: "{" }, 150)).whoami, "unavailable - timeout")
       for (const fault of ["cut", "hang"] as const) {
-        const code = fault === "cut" ? "network" : "timeout"
-        for (const result of Object.values(yield* over({ fault }))) assert.strictEqual(result, `unavailable - ${code}`)
+        const [code, within] = fault === "cut" ? ["network", 10_000] : ["timeout", 150]
+        for (const result of Object.values(yield* over({ fault }, within)))
+          assert.strictEqual(result, `unavailable - ${code}`)
       }
     })
   )
@@ -139,7 +140,7 @@ describe("on real connections", () => {
         assert.isAbove(server.open, 0)
         const started = performance.now()
         for (const fiber of fibers) assert.isTrue(Exit.isFailure(yield* Fiber.interrupt(fiber)))
-        assert.isBelow(performance.now() - started, 100)
+        assert.isBelow(performance.now() - started, 5_000, "long before the call's own end")
         yield* Effect.sleep(50)
         assert.strictEqual(server.open, 0)
       }
