@@ -192,9 +192,9 @@ describe("files of starters that were killed", () => {
     Effect.gen(function* () {
       const base = yield* ownDirectory
       const torn = (pid: number) => `broker.lock.${pid}.53cc780699b7.tmp.${pid}.3f92fa90`
-      for (const pid of [dead, process.ppid]) yield* leave(base, "{", torn(pid))
+      for (const pid of [dead, process.pid]) yield* leave(base, "{", torn(pid))
       yield* start(base)
-      assert.include(files(base), torn(process.ppid), "its writer is at work")
+      assert.include(files(base), torn(process.pid), "its writer is at work")
       assert.notInclude(files(base), torn(dead))
     })
   )
