@@ -29,7 +29,7 @@ export const layer: Layer.Layer<
     const isHealthy = storeIsHealthy(store)
 
     return {
-      dispatch: (undispatchedId, targetEndpointId) =>
+      dispatch: (undispatchedId, targetEndpointId, alongside) =>
         Effect.gen(function* () {
           if (inbox.unsafeGet(undispatchedId) === undefined) {
             return yield* new DispatchFailed({ message: `unknown undispatched_id: ${undispatchedId}` })
@@ -50,6 +50,7 @@ export const layer: Layer.Layer<
             undispatched_id: undispatchedId,
             endpoint_id: target.id
           })
+          alongside?.(transaction)
           yield* store.commit(transaction)
         })
     }

@@ -21,6 +21,7 @@ import { isSameSession, type Session, sessionFrom } from "../services/model/Sess
 import { PlatformApi } from "../services/PlatformApi.js"
 import { type Registered, type RegisterRequest, Registration } from "../services/Registration.js"
 import { Registry } from "../services/Registry.js"
+import { Spawner } from "../services/Spawner.js"
 import { Store, Transaction } from "../services/Store.js"
 import { mintUuid } from "./internal/minting.js"
 import { platformRefusal } from "./internal/platformRefusal.js"
@@ -31,7 +32,17 @@ import { tokenMatcher } from "./internal/tokens.js"
 export const layer: Layer.Layer<
   Registration,
   never,
-  Registry | Directory | Leases | Channels | Mailboxes | PlatformApi | Liveness | Store | BrokerConfig | EventLog
+  | Registry
+  | Directory
+  | Leases
+  | Channels
+  | Mailboxes
+  | PlatformApi
+  | Liveness
+  | Spawner
+  | Store
+  | BrokerConfig
+  | EventLog
 > = Layer.effect(
   Registration,
   Effect.gen(function* () {
@@ -43,6 +54,7 @@ export const layer: Layer.Layer<
     const mailboxes = yield* Mailboxes
     const platform = yield* PlatformApi
     const liveness = yield* Liveness
+    const spawner = yield* Spawner
     const store = yield* Store
     const log = yield* EventLog
     const clock = yield* Effect.clock
@@ -76,13 +88,29 @@ export const layer: Layer.Layer<
       return undefined
     }
 
+    /** The session may be one that was started here. */
+    const resolveSpawn = (
+      transaction: Transaction,
+      { plugin_pid, spawn_token }: RegisterRequest,
+      endpoint: Endpoint
+    ) => {
+      if (!spawn_token || spawner.unsafeRegistered(transaction, spawn_token, endpoint.id)) return
+      log.unsafeLog("warn", "endpoint_register_unknown_spawn_token", { plugin_pid })
+    }
+
     /** Gives the endpoint to the channel; its process is the owner from now on. */
-    const resume = (endpoint: Endpoint, channel: Channel, processStart: ProcessStart | undefined) =>
+    const resume = (
+      request: RegisterRequest,
+      endpoint: Endpoint,
+      channel: Channel,
+      processStart: ProcessStart | undefined
+    ) =>
       Effect.suspend((): Effect.Effect<Registered, EndpointNotReconnecting> => {
         const transaction = new Transaction()
         const event = EndpointEvent.Resumed({ channel: channel.id })
         if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") return notReconnecting(endpoint)
         registry.unsafeHandOver(transaction, endpoint, channel.pluginPid, processStart)
+        resolveSpawn(transaction, request, endpoint)
         log.unsafeLog("info", "endpoint_resumed", { endpoint_id: endpoint.id, plugin_pid: channel.pluginPid })
         return Effect.as(store.commit(transaction), {
           endpointId: endpoint.id,
@@ -108,11 +136,17 @@ export const layer: Layer.Layer<
             })
       })
 
-    const registerNew = (session: Session, channel: Channel, processStart: ProcessStart | undefined) =>
+    const registerNew = (
+      request: RegisterRequest,
+      session: Session,
+      channel: Channel,
+      processStart: ProcessStart | undefined
+    ) =>
       Effect.gen(function* () {
         const nonce = mintUuid()
+        const canSpawn = yield* spawner.isAvailable(session.kind)
         const registered = yield* platform
-          .register(platformRegistration({ session, pluginPid: channel.pluginPid, nonce }))
+          .register(platformRegistration({ session, pluginPid: channel.pluginPid, nonce, canSpawn }))
           .pipe(Effect.mapError(platformRefusal))
         const transaction = new Transaction()
         // The platform took its time: the channel may be another one by now, or gone.
@@ -130,6 +164,7 @@ export const layer: Layer.Layer<
           },
           channels.unsafeCurrent(channel.pluginPid)
         )
+        resolveSpawn(transaction, request, endpoint)
         leases.unsafeWatch(endpoint)
         yield* store.commit(transaction)
         return {
@@ -149,15 +184,12 @@ export const layer: Layer.Layer<
             taskHintMax: config.taskHintMax
           })
           yield* isHealthy
-          if (request.spawn_token) {
-            log.unsafeLog("warn", "endpoint_register_unknown_spawn_token", { plugin_pid: request.plugin_pid })
-          }
           const processStart = yield* liveness.startOf(request.plugin_pid)
           const channel = yield* currentChannel(request.plugin_pid)
           const left = request.resume ? yield* named(request.resume) : findLeft(session, channel)
           return yield* left === undefined
-            ? registerNew(session, channel, processStart)
-            : resume(left, channel, processStart)
+            ? registerNew(request, session, channel, processStart)
+            : resume(request, left, channel, processStart)
         }),
 
       reattach: (id, pluginPid, caller) =>

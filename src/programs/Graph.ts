@@ -6,6 +6,9 @@ import { Layer } from "effect"
 import * as AccountCheckPlatform from "../layers/AccountCheckPlatform.js"
 import * as BrokerStatusDefault from "../layers/BrokerStatusDefault.js"
 import * as ChannelsMemory from "../layers/ChannelsMemory.js"
+import * as ControlDispatcherDefault from "../layers/ControlDispatcherDefault.js"
+import * as ControlEventsNone from "../layers/ControlEventsNone.js"
+import * as ControlOutcomesStore from "../layers/ControlOutcomesStore.js"
 import * as CorrelationIndexStore from "../layers/CorrelationIndexStore.js"
 import * as DeadLettersStore from "../layers/DeadLettersStore.js"
 import * as DirectoryMemory from "../layers/DirectoryMemory.js"
@@ -29,8 +32,12 @@ import * as RouterDefault from "../layers/RouterDefault.js"
 import * as SenderDefault from "../layers/SenderDefault.js"
 import * as SendQueueStore from "../layers/SendQueueStore.js"
 import * as ShutdownDefault from "../layers/ShutdownDefault.js"
+import * as SpawnerNone from "../layers/SpawnerNone.js"
 import type { BrokerConfig } from "../services/BrokerConfig.js"
 import type { Connector } from "../services/Connector.js"
+import type { ControlDispatcher } from "../services/ControlDispatcher.js"
+import type { ControlEvents } from "../services/ControlEvents.js"
+import type { ControlOutcomes } from "../services/ControlOutcomes.js"
 import type { CorrelationIndex } from "../services/CorrelationIndex.js"
 import type { Credentials } from "../services/Credentials.js"
 import type { Directory } from "../services/Directory.js"
@@ -38,6 +45,7 @@ import type { EventLog } from "../services/EventLog.js"
 import type { Liveness } from "../services/Liveness.js"
 import type { PlatformApi } from "../services/PlatformApi.js"
 import type { Shutdown } from "../services/Shutdown.js"
+import type { Spawner } from "../services/Spawner.js"
 import type { Store } from "../services/Store.js"
 
 /** What every part may use. */
@@ -49,11 +57,22 @@ export interface Variants<E> {
   readonly platform: Layer.Layer<PlatformApi, E, Ground>
   /** It may ask who is registered here, and who sent what. */
   readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex | Shutdown>
+  /** What the platform may tell the broker; nothing unless given. */
+  readonly control?: Control<E>
 }
 
+export interface Control<E> {
+  readonly events: Layer.Layer<ControlEvents, E, Ground | Store | PlatformApi | Shutdown | ControlDispatcher>
+  readonly spawner: Layer.Layer<Spawner, E, Ground | Store | ControlOutcomes>
+}
+
+const noControl: Control<never> = { events: ControlEventsNone.layer, spawner: SpawnerNone.layer }
+
 /** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
-export const coreWith = <E>(variants: Variants<E>) =>
-  BrokerStatusDefault.layer.pipe(
+export const coreWith = <E>(variants: Variants<E>) => {
+  const { spawner } = variants.control ?? noControl
+  return BrokerStatusDefault.layer.pipe(
+    Layer.provideMerge(ControlDispatcherDefault.layer),
     Layer.provideMerge(
       Layer.mergeAll(
         RouterDefault.layer,
@@ -65,13 +84,14 @@ export const coreWith = <E>(variants: Variants<E>) =>
       )
     ),
     Layer.provideMerge(LeasesPlatform.layer),
-    Layer.provideMerge(Layer.mergeAll(RegistryStore.layer, SendQueueStore.layer)),
+    Layer.provideMerge(Layer.mergeAll(RegistryStore.layer, SendQueueStore.layer, spawner)),
     Layer.provideMerge(MailboxesStore.layer),
     Layer.provideMerge(Layer.mergeAll(variants.connector, InboxStore.layer, DeadLettersStore.layer)),
     Layer.provideMerge(
       Layer.mergeAll(
         RetryQueueOutbox.layer,
         EmittersOutbox.layer,
+        ControlOutcomesStore.layer,
         CorrelationIndexStore.layer,
         ReplyCorrelationsStore.layer,
         IdempotencyKeysStore.layer,
@@ -83,7 +103,12 @@ export const coreWith = <E>(variants: Variants<E>) =>
     Layer.provideMerge(Layer.mergeAll(variants.store, variants.platform)),
     Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, LimitsMemory.layer, ShutdownDefault.layer))
   )
+}
 
-/** A broker of these variants, all its services at hand. */
+/** A broker of these variants, all its services at hand. What the platform says is heard once plugins can connect. */
 export const brokerWith = <E>(variants: Variants<E>) =>
-  IpcServerHttp.layer.pipe(Layer.provideMerge(coreWith(variants)), Layer.provideMerge(IpcTokensMinted.layer))
+  (variants.control ?? noControl).events.pipe(
+    Layer.provideMerge(IpcServerHttp.layer),
+    Layer.provideMerge(coreWith(variants)),
+    Layer.provideMerge(IpcTokensMinted.layer)
+  )

@@ -1,11 +1,14 @@
 /** Which variants the settings ask for, and on which identity they run. */
-import type { Layer } from "effect"
+import { Layer } from "effect"
+import * as AccountCheckPlatform from "../layers/AccountCheckPlatform.js"
 import * as ConnectorGateway from "../layers/ConnectorGateway.js"
 import * as ConnectorLoopback from "../layers/ConnectorLoopback.js"
+import * as ControlEventsHttp from "../layers/ControlEventsHttp.js"
 import * as CredentialsFile from "../layers/CredentialsFile.js"
 import * as CredentialsLoopback from "../layers/CredentialsLoopback.js"
 import * as PlatformApiHttp from "../layers/PlatformApiHttp.js"
 import * as PlatformApiLocal from "../layers/PlatformApiLocal.js"
+import * as SpawnerProcess from "../layers/SpawnerProcess.js"
 import * as StoreMemory from "../layers/StoreMemory.js"
 import type { Settings } from "../services/BrokerConfig.js"
 import type { Credentials, CredentialsError } from "../services/Credentials.js"
@@ -20,4 +23,12 @@ export const credentialsFor = (
 export const variantsFor = ({ connector }: Settings): Variants<never> =>
   connector === "loopback"
     ? { store: StoreMemory.layer, platform: PlatformApiLocal.layer, connector: ConnectorLoopback.layer }
-    : { store: StoreMemory.layer, platform: PlatformApiHttp.layer, connector: ConnectorGateway.layer }
+    : {
+        store: StoreMemory.layer,
+        platform: PlatformApiHttp.layer,
+        connector: ConnectorGateway.layer,
+        control: {
+          events: Layer.provide(ControlEventsHttp.layer, AccountCheckPlatform.layer),
+          spawner: SpawnerProcess.layer
+        }
+      }

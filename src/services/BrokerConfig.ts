@@ -4,6 +4,7 @@
  */
 import { Config, Context } from "effect"
 import { normalScope } from "./model/GatewayFrame.js"
+import { commandWords } from "./model/SpawnPlan.js"
 
 export interface Setting<A> {
   /** What it does, in a sentence without a full stop. */
@@ -57,6 +58,21 @@ const sessionScope = (about: string): Setting<string> => {
     )
   }
 }
+
+const textOrNothing = (
+  about: string,
+  expects = "a text",
+  isUsable: (value: string) => boolean = () => true
+): Setting<string> => ({
+  about,
+  unit: "text",
+  default: "",
+  expects,
+  config: Config.string().pipe(
+    Config.map((value) => value.trim()),
+    Config.validate({ message: expects, validation: (value) => value === "" || isUsable(value) })
+  )
+})
 
 const yes = (fallback: boolean, about: string): Setting<boolean> => ({
   about,
@@ -166,6 +182,31 @@ export const settings = {
     "Messages the loopback network keeps undelivered for one endpoint, or the inbox, at most"
   ),
   loopbackBytes: bytes(64 * MiB, "Their bytes"),
+
+  // -- control events and spawning --------------------------------------------------------------------------------------
+  controlSilenceMs: ms(90_000, "A stream of control events that is silent for so long is opened again"),
+  controlEventBytes: bytes(MiB, "Largest control event"),
+  controlKeys: count(1_024, "Control events remembered against repetition, with what became of them"),
+  controlAtATime: count(16, "Control events worked on at a time"),
+  controlWaiting: count(256, "Control events taken from the stream and not handled yet, at most"),
+  spawning: yes(true, "The owner may start sessions here by control event"),
+  spawnLimit: count(3, "Sessions started within the next setting at most"),
+  spawnWindowMs: ms(30_000, "Time in which so many sessions are started"),
+  spawnCorrelationMs: ms(30_000, "How long a started session may take to register"),
+  spawnProbeMs: ms(minute, "How long it is remembered whether a command is there"),
+  spawnClaudeCommand: text("claude", "The command of claude-code sessions, a plain name"),
+  spawnCommand: textOrNothing(
+    "The command of custom sessions, a JSON array of command and arguments with {prompt} and {token}; none if empty",
+    'a JSON array of texts such as ["my-agent","--token={token}"], the first of them the command',
+    (value) => commandWords(value) !== undefined
+  ),
+  spawnVariables: textOrNothing(
+    "Environment variables passed on to custom sessions, separated by commas; beginnings end in *",
+    "names of variables, separated by commas",
+    (value) => /^[\w*, ]+$/.test(value)
+  ),
+  spawnDirectory: textOrNothing("Working directory of started sessions; the broker's own if empty"),
+  spawnBinds: yes(false, "A started session gets the undispatched message its control event names"),
 
   // -- IPC surface ------------------------------------------------------------------------------------------------------
   bodyBytes: bytes(MiB, "Largest request body"),

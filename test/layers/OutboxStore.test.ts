@@ -60,6 +60,8 @@ const word = (report: PlatformReport): string => {
       return `${report.event.undispatched_id} ${report.event.action}`
     case "NetworkPresenceChanged":
       return `presence ${report.event.reason}`
+    case "ControlAck":
+      return `${report.ack.idempotency_key} ${report.ack.status}`
   }
 }
 const words = (reports: ReadonlyArray<PlatformReport>) => reports.map(word)

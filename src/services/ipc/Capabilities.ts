@@ -7,7 +7,8 @@ export const capabilities = {
   push_nack_v1: true,
   endpoint_owner_token_v1: true,
   endpoint_resume_v1: true,
-  send_idempotency_v1: true
+  send_idempotency_v1: true,
+  remote_spawn_v1: true
 } as const
 
 /** Capabilities a plugin announces for its channel in `x-masons-ipc-capabilities`. */

@@ -1,5 +1,6 @@
 /** What the broker owes the platform: each report is posted until it is accepted, in order per lane. */
 import { Schema } from "effect"
+import { ControlOutcome } from "./ControlEvent.js"
 
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
@@ -32,6 +33,10 @@ export const NetworkPresenceChanged = Schema.Struct({
 })
 export interface NetworkPresenceChanged extends Schema.Schema.Type<typeof NetworkPresenceChanged> {}
 
+/** What became of a control event. Posted as it stands here. */
+export const ControlAck = Schema.Struct({ idempotency_key: Schema.String, ...ControlOutcome.fields })
+export interface ControlAck extends Schema.Schema.Type<typeof ControlAck> {}
+
 export const PlatformReport = Schema.Union(
   /** An endpoint became active, reconnecting or closed. `ts` is the ISO time of the transition here. */
   Schema.TaggedStruct("EndpointState", {
@@ -45,7 +50,8 @@ export const PlatformReport = Schema.Union(
   /** What the owner sees beside the endpoint's name. */
   Schema.TaggedStruct("DisplayMetadata", { endpointId: Schema.String, taskHint: Schema.String }),
   Schema.TaggedStruct("UndispatchedChanged", { event: UndispatchedChanged }),
-  Schema.TaggedStruct("NetworkPresenceChanged", { event: NetworkPresenceChanged })
+  Schema.TaggedStruct("NetworkPresenceChanged", { event: NetworkPresenceChanged }),
+  Schema.TaggedStruct("ControlAck", { ack: ControlAck })
 )
 export type PlatformReport = Schema.Schema.Type<typeof PlatformReport>
 
@@ -60,9 +66,23 @@ export const laneOf = (report: PlatformReport): string => {
       return `undispatched:${report.event.undispatched_id}`
     case "NetworkPresenceChanged":
       return "presence"
+    case "ControlAck":
+      return `control:${report.ack.idempotency_key}`
   }
 }
 
 /** True when `newer` makes a waiting `older` of the same lane pointless: only the latest state of a thing is owed. */
-export const supersedes = (newer: PlatformReport, older: PlatformReport): boolean =>
-  newer._tag === older._tag && newer._tag !== "UndispatchedChanged" && newer._tag !== "EndpointRemoved"
+export const supersedes = (newer: PlatformReport, older: PlatformReport): boolean => {
+  switch (newer._tag) {
+    case "UndispatchedChanged":
+    case "EndpointRemoved":
+      return false
+    // The same said twice is said once; what came in between is not lost.
+    case "ControlAck":
+      return (
+        older._tag === "ControlAck" && newer.ack.status === older.ack.status && newer.ack.detail === older.ack.detail
+      )
+    default:
+      return newer._tag === older._tag
+  }
+}

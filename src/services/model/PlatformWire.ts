@@ -74,6 +74,9 @@ const endpoint = (id: string) => `/v1/runtime-endpoints/${encoded(id)}`
 
 export const heartbeat = (id: string): WireRequest => ({ method: "POST", path: `${endpoint(id)}/heartbeat` })
 
+/** `agentId` is the platform's id of this account. */
+export const controlEventsPath = (agentId: string): string => `/v1/runtime/control-events?agent_id=${encoded(agentId)}`
+
 export const unregister = (id: string): WireRequest => ({ method: "DELETE", path: endpoint(id) })
 
 /** `as` is the platform's id of this account, where it is known. */
@@ -106,6 +109,8 @@ export const reported = (report: PlatformReport): WireRequest => {
       return { method: "POST", path: "/v1/runtime/undispatched-changed", body: report.event }
     case "NetworkPresenceChanged":
       return { method: "POST", path: "/v1/runtime/network-presence-changed", body: report.event }
+    case "ControlAck":
+      return { method: "POST", path: "/v1/runtime/control-ack", body: report.ack }
   }
 }
 

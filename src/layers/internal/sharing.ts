@@ -1,0 +1,22 @@
+import { Deferred, Effect } from "effect"
+
+/** Work under a key: whoever comes while it is under way gets its result, and does not begin it again. */
+export const makeSharing = <A, E = never>() => {
+  const running = new Map<string, Deferred.Deferred<A, E>>()
+  return (key: string, work: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const current = running.get(key)
+        if (current !== undefined) return restore(Deferred.await(current))
+        return Effect.flatMap(Deferred.make<A, E>(), (result) => {
+          running.set(key, result)
+          return restore(work).pipe(
+            Effect.onExit((exit) => {
+              running.delete(key)
+              return Deferred.done(result, exit)
+            })
+          )
+        })
+      })
+    )
+}
