@@ -113,12 +113,17 @@ export const layer: Layer.Layer<
       return Number.isFinite(next) ? next : undefined
     })
 
+    const watch = (key: EndpointKey, dueAt: number) => {
+      leases.set(key, { dueAt, failures: 0, isUnderWay: false })
+      sweeper.unsafeWakeAt(dueAt)
+    }
+
     return {
       unsafeWatch: ({ heartbeatAfterMs, key }) => {
-        if (heartbeatAfterMs === undefined) return
-        const dueAt = clock.unsafeCurrentTimeMillis() + heartbeatAfterMs
-        leases.set(key, { dueAt, failures: 0, isUnderWay: false })
-        sweeper.unsafeWakeAt(dueAt)
+        if (heartbeatAfterMs !== undefined) watch(key, clock.unsafeCurrentTimeMillis() + heartbeatAfterMs)
+      },
+      unsafeResume: ({ heartbeatAfterMs, key }) => {
+        if (heartbeatAfterMs !== undefined && !leases.has(key)) watch(key, clock.unsafeCurrentTimeMillis())
       },
       heartbeat
     }

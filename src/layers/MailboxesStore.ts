@@ -18,7 +18,7 @@ import { ordered, under } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { frameOf, keyOf, letterOf, mail, placeOf } from "./internal/mail.js"
+import { frameOf, keyOf, letterOf, mail, measure, placeOf } from "./internal/mail.js"
 import { mintPushId } from "./internal/minting.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
@@ -281,7 +281,11 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        mailboxes.set(key, { key, name, state: new MailboxState(config), isRefusing: false })
+        const stored = measure(store, key)
+        mailboxes.set(key, { key, name, state: new MailboxState(config, stored), isRefusing: false })
+        totalMessages += stored.count
+        totalBytes += stored.bytes
+        ledger.unsafeCount("accepted", stored.count)
       },
 
       unsafeDeliver: (transaction, key, { kind, message, token }) => {
@@ -340,7 +344,7 @@ export const layer: Layer.Layer<
         }
         if (unloaded === 0) return
         const rest = unloaded + letters.length - here.length
-        backlog.unsafeMove(key, after, originalTarget, rest)
+        backlog.unsafeMove(transaction, key, after, originalTarget, rest)
       },
 
       unsafeReceipt: (transaction, channel, pushId) => {

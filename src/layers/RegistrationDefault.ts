@@ -110,6 +110,7 @@ export const layer: Layer.Layer<
         const event = EndpointEvent.Resumed({ channel: channel.id })
         if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") return notReconnecting(endpoint)
         registry.unsafeHandOver(transaction, endpoint, channel.pluginPid, processStart)
+        leases.unsafeResume(endpoint)
         resolveSpawn(transaction, request, endpoint)
         log.unsafeLog("info", "endpoint_resumed", { endpoint_id: endpoint.id, plugin_pid: channel.pluginPid })
         return Effect.as(store.commit(transaction), {
@@ -223,6 +224,7 @@ export const layer: Layer.Layer<
           }
           // It may be the next process with this pid.
           registry.unsafeHandOver(transaction, endpoint, pluginPid, processStart)
+          leases.unsafeResume(endpoint)
           log.unsafeLog("info", "endpoint_reattached", { endpoint_id: endpoint.id, undelivered })
           yield* store.commit(transaction)
           return undelivered

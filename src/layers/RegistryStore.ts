@@ -16,6 +16,7 @@ import {
   EndpointEvent,
   type EndpointState,
   type LifecycleRules,
+  recovered,
   step
 } from "../services/model/EndpointLifecycle.js"
 import { type ChannelId, type EndpointId, EndpointKey } from "../services/model/Ids.js"
@@ -187,6 +188,28 @@ export const layer: Layer.Layer<
     /** Is the very process that owns the endpoint alive? The next one with its pid is another. */
     const isAlive = ({ pluginPid, processStart }: Registered) =>
       processStart === undefined || liveness.unsafeIsAlive(pluginPid, processStart)
+
+    const stored = store.unsafeRange(records, { from: "", until: "~" })
+    const recovery = new Transaction()
+    for (const [key, { heartbeatAfterMs, processStart, ...record }] of stored) {
+      lastKey = Number.parseInt(key, 36)
+      const { effects, next } = recovered(rules(record.survivesExit))
+      const endpoint: Registered = {
+        ...record,
+        key: EndpointKey(lastKey),
+        agent: record.session.agentId ?? accountId,
+        heartbeatAfterMs: heartbeatAfterMs ?? undefined,
+        processStart: processStart ?? undefined,
+        state: next,
+        stateSince: now()
+      }
+      byKey.set(endpoint.key, endpoint)
+      directory.unsafePut(endpoint)
+      mailboxes.unsafeOpen(endpoint.key, endpoint.id)
+      for (const effect of effects) perform(recovery, endpoint, effect)
+    }
+    store.unsafeCommit(recovery)
+    if (stored.length > 0) log.unsafeLog("info", "endpoints_recovered", { count: stored.length })
 
     yield* Effect.sync(() => {
       const gone = Array.from(byKey.values()).filter((endpoint) => !isAlive(endpoint))

@@ -13,6 +13,11 @@ export class Leases extends Context.Tag("broker/Leases")<
   {
     /** The endpoint is new here: heartbeats begin, where the platform wants them, until it ends. */
     readonly unsafeWatch: (endpoint: Endpoint) => void
+    /**
+     * The plugin of an endpoint of the broker's last life is back: the platform may have ended its record meanwhile, which a
+     * heartbeat at once finds out and makes good.
+     */
+    readonly unsafeResume: (endpoint: Endpoint) => void
     /** A heartbeat now. A lost record is registered again before it is done. */
     readonly heartbeat: (endpoint: Endpoint) => Effect.Effect<void, PlatformError>
   }

@@ -1,14 +1,21 @@
 import { Effect, FiberSet, type Scope } from "effect"
 import { Inbox } from "../../services/Inbox.js"
-import type { EndpointKey } from "../../services/model/Ids.js"
+import { Ledger } from "../../services/Ledger.js"
+import { EndpointKey } from "../../services/model/Ids.js"
 import type { Place } from "../../services/model/MailboxState.js"
 import { ordered, under } from "../../services/model/StoreKey.js"
-import { Store, Transaction } from "../../services/Store.js"
-import { keyOf, mail } from "./mail.js"
+import { Store, Transaction, table } from "../../services/Store.js"
+import { keyOf, mail, measure } from "./mail.js"
 
 export interface BacklogMover {
   /** Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. */
-  readonly unsafeMove: (key: EndpointKey, after: Place, originalTarget: string, count: number) => void
+  readonly unsafeMove: (
+    transaction: Transaction,
+    key: EndpointKey,
+    after: Place,
+    originalTarget: string,
+    count: number
+  ) => void
   /** How many are on their way. */
   readonly unsafeMoving: () => number
 }
@@ -16,11 +23,15 @@ export interface BacklogMover {
 /** Read and moved in pages of so many messages, each in one commit. */
 const page = 256
 
+/** Whose mail is on its way, and for whom it was; a move that the broker did not live to finish goes on with the next one. */
+const moves = table<{ readonly originalTarget: string }>("mail_moves", 1)
+
 /** Moves the stored mail of ended endpoints to the inbox. */
-export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Scope.Scope> = Effect.gen(
+export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Ledger | Scope.Scope> = Effect.gen(
   function* () {
     const store = yield* Store
     const inbox = yield* Inbox
+    const ledger = yield* Ledger
     const run = yield* FiberSet.makeRuntime<never>()
     let moving = 0
 
@@ -35,7 +46,9 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
           const records = store.unsafeRange(mail, { after: from, until: under(ordered(key)).until, limit: page })
           if (records.length === 0) {
             moving -= left
-            return
+            const done = new Transaction()
+            done.delete(moves, ordered(key))
+            return store.unsafeCommit(done)
           }
           const transaction = new Transaction()
           for (const [recordKey, { message }] of records) {
@@ -51,10 +64,21 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
       })
     }
 
+    const start = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {
+      moving += count
+      run(move(key, after, originalTarget, count))
+    }
+    for (const [recordKey, { originalTarget }] of store.unsafeRange(moves, { from: "", until: "~" })) {
+      const key = EndpointKey(Number.parseInt(recordKey, 36))
+      const { count } = measure(store, key)
+      ledger.unsafeCount("accepted", count)
+      start(key, 0, originalTarget, count)
+    }
+
     return {
-      unsafeMove: (key, after, originalTarget, count) => {
-        moving += count
-        run(move(key, after, originalTarget, count))
+      unsafeMove: (transaction, key, after, originalTarget, count) => {
+        transaction.put(moves, ordered(key), { originalTarget })
+        start(key, after, originalTarget, count)
       },
       unsafeMoving: () => moving
     }

@@ -2,8 +2,8 @@ import type { MessageReceived } from "../../services/ipc/StreamFrame.js"
 import type { EndpointKey, PushId } from "../../services/model/Ids.js"
 import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
-import { join, ordered } from "../../services/model/StoreKey.js"
-import { table } from "../../services/Store.js"
+import { join, ordered, under } from "../../services/model/StoreKey.js"
+import { type Store, table } from "../../services/Store.js"
 
 /** A stored message of a mailbox. */
 export interface MailRecord {
@@ -19,6 +19,24 @@ export const mail = table<MailRecord>("mail", 1)
 export const keyOf = (endpoint: EndpointKey, place: Place): string => join(ordered(endpoint), ordered(place))
 
 export const placeOf = (key: string): Place => Number.parseInt(key.split("/")[1]!, 36)
+
+/** What the store holds of a mailbox. */
+export const measure = (store: Store["Type"], endpoint: EndpointKey) => {
+  const { from, until } = under(ordered(endpoint))
+  let [count, bytes, last] = [0, 0, 0]
+  let after = from
+  while (true) {
+    const records = store.unsafeRange(mail, { after, until, limit: page })
+    for (const [key, { message }] of records) {
+      count++
+      bytes += message.bytes
+      last = placeOf(key)
+      after = key
+    }
+    if (records.length < page) return { count, bytes, last }
+  }
+}
+const page = 1_000
 
 export const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
   message,

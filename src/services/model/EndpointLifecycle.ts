@@ -58,7 +58,7 @@ export type EndpointEffect = Data.TaggedEnum<{
 }>
 export const EndpointEffect = Data.taggedEnum<EndpointEffect>()
 
-export type ReportReason = "register" | "reattach" | "ipc_close" | ClosedReason
+export type ReportReason = "register" | "reattach" | "ipc_close" | "broker_restart" | ClosedReason
 
 export type Transition = Data.TaggedEnum<{
   Moved: { readonly next: EndpointState; readonly effects: ReadonlyArray<EndpointEffect> }
@@ -88,6 +88,17 @@ export const begin = (
   }
   const away = leave(rules)
   return { next: away.next, effects: [registered, ...away.effects] }
+}
+
+/** An endpoint of the broker's last life: it waits for its plugin, with a fresh grace period. */
+export const recovered = (
+  rules: LifecycleRules
+): { readonly next: EndpointState; readonly effects: ReadonlyArray<EndpointEffect> } => {
+  const deadline = rules.now + rules.graceMs
+  return {
+    next: Reconnecting({ deadline }),
+    effects: [StartGrace({ deadline }), Report({ state: "reconnecting", reason: "broker_restart" })]
+  }
 }
 
 /** True when the endpoint waits for its plugin, so that this channel may resume it. One in use is never taken. */
