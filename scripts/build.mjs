@@ -11,7 +11,7 @@ rmSync("dist", { recursive: true, force: true })
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" })
 
 const bundle = await rolldown({
-  input: { broker: "src/programs/broker.ts", cli: "src/programs/cli.ts" },
+  input: { broker: "src/programs/broker.ts", cli: "src/programs/cli.ts", storeSalvage: "src/programs/storeSalvage.ts" },
   platform: "node",
   // Native and optional parts are loaded from node_modules.
   external: ["lmdb", "bufferutil", "utf-8-validate", "@parcel/watcher"],

@@ -43,13 +43,14 @@ import type { Credentials } from "../services/Credentials.js"
 import type { Directory } from "../services/Directory.js"
 import type { EventLog } from "../services/EventLog.js"
 import type { Liveness } from "../services/Liveness.js"
+import type { Paths } from "../services/Paths.js"
 import type { PlatformApi } from "../services/PlatformApi.js"
 import type { Shutdown } from "../services/Shutdown.js"
 import type { Spawner } from "../services/Spawner.js"
 import type { Store } from "../services/Store.js"
 
 /** What every part may use. */
-export type Ground = BrokerConfig | Credentials | EventLog | Liveness
+export type Ground = BrokerConfig | Credentials | EventLog | Liveness | Paths
 
 /** The parts with variants. */
 export interface Variants<E> {

@@ -100,6 +100,7 @@ export const settings = {
   // -- which broker -----------------------------------------------------------------------------------------------------
   accountId: text("default", "The account this broker speaks for"),
   connector: oneOf(["gateway", "loopback"], "gateway", "The network: the gateway, or none beyond this broker"),
+  store: oneOf(["lmdb", "memory"], "lmdb", "Where messages are kept: on disk, or in memory until the broker ends"),
   port: count(0, "Port on 127.0.0.1; 0 lets the system choose", 0, 65_535),
   logLevel: oneOf(["debug", "info", "warn", "error"], "info", "The least severe events that are logged"),
 
@@ -134,6 +135,7 @@ export const settings = {
   inboxMessages: count(256, "Undispatched messages the inbox takes; mail accepted before always enters"),
   inboxBytes: bytes(64 * MiB, "Bytes the inbox takes"),
   deadLetters: count(10_000, "Dead letters kept; the oldest goes first"),
+  freeDiskBytes: bytes(256 * MiB, "Nothing is stored while the disk has less than this free"),
   deadLetterMs: ms(30 * 24 * hour, "How long a dead letter is kept"),
   holdBackMessages: count(10_000, "Messages taken behind one that cannot be stored"),
   holdBackBytes: bytes(64 * MiB, "Their bytes"),

@@ -13,6 +13,7 @@ import { Liveness } from "../../src/services/Liveness.js"
 import { type Registered, type RegisterRequest, Registration } from "../../src/services/Registration.js"
 import { FakeNetwork } from "./FakeNetwork.js"
 import { FakeSocket } from "./FakeSocket.js"
+import { pathsLayer } from "./ground.js"
 
 export interface LogLine {
   readonly level: LogLevel
@@ -56,6 +57,7 @@ export const groundWith = ({ log, processes = new FakeProcesses(), settings }: C
       apiOrigin: ""
     }),
     collectedLog(log),
+    pathsLayer("/nonexistent"),
     processes.layer
   )
 

@@ -1,0 +1,90 @@
+/**
+ * Records on disk, in one file of an embedded engine. Durable when it says so; opens what a crash, a full disk or a damaged
+ * file has left; says what it could not keep.
+ */
+import { Context, Effect, Layer } from "effect"
+import { BrokerConfig } from "../services/BrokerConfig.js"
+import { EventLog } from "../services/EventLog.js"
+import { Paths } from "../services/Paths.js"
+import { Store } from "../services/Store.js"
+import { type StoreError, type StoreFindings, StoreReport } from "../services/StoreReport.js"
+import { groupCommit } from "./internal/groupCommit.js"
+import { freeDisk, makeDriver } from "./lmdb/driver.js"
+import { type Migrations, migrations } from "./lmdb/migrations.js"
+import { openStore } from "./lmdb/openStore.js"
+import { copyStore } from "./lmdb/salvage.js"
+import { salvageWith } from "./lmdb/salvageProcess.js"
+
+export interface StoreLmdbOptions {
+  /** The file of `programs/storeSalvage`. Without it a damaged store is read in this process. */
+  readonly salvageProgram?: string
+  readonly migrations?: Migrations
+  /** How the room on the disk is told; looked at once in `freeDiskMs` while something is written. */
+  readonly freeDisk?: typeof freeDisk
+  readonly freeDiskMs?: number
+  /** A file above this size that is mostly free is made smaller at the start. */
+  readonly compactAboveBytes?: number
+}
+
+const MiB = 2 ** 20
+/** A disk that hangs does not keep the broker from leaving. */
+const closeMs = 2_000
+
+export const layerWith = (
+  options: StoreLmdbOptions = {}
+): Layer.Layer<Store | StoreReport, StoreError, BrokerConfig | EventLog | Paths> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const { backoffMaxMs, freeDiskBytes } = yield* BrokerConfig
+      const { storeDirectory: directory } = yield* Paths
+      const log = yield* EventLog
+      const known = options.migrations ?? migrations
+      const room = options.freeDisk ?? freeDisk
+
+      const { engine, findings } = yield* openStore({
+        directory,
+        migrations: known,
+        salvage: options.salvageProgram === undefined ? copyStore : salvageWith(options.salvageProgram),
+        compactAboveBytes: options.compactAboveBytes ?? 64 * MiB,
+        freeDisk: room,
+        freeDiskBytes
+      })
+      tell(log, findings)
+      let damaged = 0
+      const driver = makeDriver(engine, {
+        directory,
+        freeDiskBytes,
+        freeDiskMs: options.freeDiskMs ?? 1_000,
+        freeDisk: room,
+        migrations: known,
+        onDamaged: (table) => {
+          damaged++
+          log.unsafeLog("error", "store_record_damaged", { table })
+        }
+      })
+      yield* Effect.addFinalizer(() =>
+        Effect.promise(() => driver.close().catch(() => undefined)).pipe(
+          Effect.interruptible,
+          Effect.timeoutOption(closeMs)
+        )
+      )
+      const store = yield* groupCommit(driver, log, { base: 100, cap: backoffMaxMs })
+      const report: StoreReport["Type"] = { opened: findings, unsafeDamaged: () => damaged }
+      return Context.make(Store, store).pipe(Context.add(StoreReport, report))
+    })
+  )
+
+export const layer = layerWith()
+
+const tell = (log: EventLog["Type"], findings: StoreFindings) => {
+  const { compacted, migrated, salvaged, setAside, setAsideFile } = findings
+  if (salvaged !== undefined) {
+    const isWhole = salvaged.missing === 0 && Object.keys(setAside).length === 0
+    log.unsafeLog(isWhole ? "warn" : "error", "store_salvaged", { ...salvaged })
+  }
+  if (Object.keys(setAside).length > 0) {
+    log.unsafeLog("error", "store_records_set_aside", { tables: setAside, file: setAsideFile })
+  }
+  if (migrated > 0) log.unsafeLog("info", "store_migrated", { records: migrated })
+  if (compacted !== undefined) log.unsafeLog("info", "store_compacted", { ...compacted })
+}

@@ -1,0 +1,217 @@
+/** Takes out of a damaged file every record that can be read. */
+import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs"
+import * as path from "node:path"
+import { type FileReading, nodeIsWhole, readFile } from "./checkFile.js"
+import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
+import { PageFlag } from "./PageFile.js"
+import { type LeafSpan, type Lost, type Node, pageHeader, readLeaf } from "./readTree.js"
+import { partsOf } from "./record.js"
+
+export interface Salvaged {
+  /** Records taken over. */
+  readonly records: number
+  /** Of these, records found outside of the damaged index; some may have been deleted before. */
+  readonly recovered: number
+  /** Records that failed their checksum, by table. */
+  readonly setAside: { readonly [table: string]: number }
+  /** Records that could not be read at all; `null` when their number is not known. */
+  readonly missing: number | null
+  readonly missingFrom: ReadonlyArray<string>
+  readonly problems: ReadonlyArray<string>
+}
+
+/** Where the bytes of damaged records are kept, a JSON line each. */
+export const setAsideFile = (directory: string): string => path.join(directory, "damaged.jsonl")
+
+export const setAsideLine = ({ key, value }: Node): string => {
+  const parts = partsOf(key)
+  const kept = { table: tableName(key), key: parts.key, bytes: value?.toString("base64") ?? null }
+  return `${JSON.stringify(kept)}\n`
+}
+
+export const countByTable = (nodes: ReadonlyArray<Node>): { readonly [table: string]: number } => {
+  const counts: Record<string, number> = {}
+  for (const { key } of nodes) counts[tableName(key)] = (counts[tableName(key)] ?? 0) + 1
+  return counts
+}
+
+/** Puts records into a new store, some megabytes a commit. */
+class Copy {
+  private readonly engine: Engine
+  private nodes: Array<Node> = []
+  private bytes = 0
+
+  constructor(directory: string) {
+    rmSync(directory, { recursive: true, force: true })
+    mkdirSync(directory, { mode: 0o700 })
+    this.engine = openEngine(directory)
+  }
+
+  put(node: Node): void {
+    // A view on what is read now, and read over later.
+    this.nodes.push({ key: node.key, value: Buffer.from(node.value!) })
+    this.bytes += node.value!.length + node.key.length
+    if (this.bytes > 2 ** 24) this.commit()
+  }
+
+  commit(): void {
+    const nodes = this.nodes
+    this.nodes = []
+    this.bytes = 0
+    if (nodes.length === 0) return
+    this.engine.transactionSync(() => {
+      for (const { key, value } of nodes) this.engine.put(key, value!)
+    })
+  }
+
+  has(key: string): boolean {
+    return this.engine.doesExist(key)
+  }
+
+  close(): Promise<void> {
+    this.commit()
+    return this.engine.close()
+  }
+}
+
+/** Copies what can be read of the store in `from` into a new one in `to`, which is durable when the promise resolves. */
+export const copyStore = async (from: string, to: string): Promise<Salvaged> => {
+  const copy = new Copy(to)
+  try {
+    const salvaged = takeAll(from, copy, to)
+    await copy.close()
+    flush(to)
+    return salvaged
+  } catch (error) {
+    await copy.close().catch(() => undefined)
+    rmSync(to, { recursive: true, force: true })
+    throw error
+  }
+}
+
+const flush = (directory: string) => {
+  if (process.platform === "win32") return
+  const fd = openSync(directory, "r")
+  fsyncSync(fd)
+  closeSync(fd)
+}
+
+const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
+  let records = 0
+  const damaged: Array<Node> = []
+  const spans: Array<LeafSpan> = []
+  const reading = readFile(dataFile(from), {
+    onNode: (node) => {
+      if (nodeIsWhole(node)) {
+        records++
+        copy.put(node)
+      } else damaged.push(node)
+    },
+    onLeaf: (span) => spans.push(span)
+  })
+  try {
+    copy.commit()
+    const recovered = new Set<string>()
+    for (const node of recover(reading, spans)) {
+      if (copy.has(node.key) || recovered.has(node.key)) continue
+      if (nodeIsWhole(node)) {
+        recovered.add(node.key)
+        copy.put(node)
+      } else damaged.push(node)
+    }
+    const lines = damaged.filter(({ key }) => !copy.has(key) && !recovered.has(key))
+    if (lines.length > 0)
+      writeFileSync(setAsideFile(to), lines.map(setAsideLine).join(""), { mode: 0o600, flush: true })
+    const missing = missingOf(reading, records + recovered.size + lines.length)
+    return {
+      records: records + recovered.size,
+      recovered: recovered.size,
+      setAside: countByTable(lines),
+      missing,
+      missingFrom: missing === 0 ? [] : tablesOf(reading.lost),
+      problems: reading.problems
+    }
+  } finally {
+    reading.file.close()
+  }
+}
+
+const missingOf = ({ expected, file }: FileReading, found: number): number | null =>
+  // No record takes fewer bytes.
+  expected === undefined || expected > file.size / 16 ? null : Math.max(0, expected - found)
+
+const tablesOf = (lost: ReadonlyArray<Lost>): ReadonlyArray<string> => {
+  const ends = lost.flatMap(({ from, until }) => [from ?? "", until ?? ""])
+  return [...new Set(ends.map((key) => (key === "" ? "unknown" : tableName(key))))].sort()
+}
+
+/**
+ * Leaf pages that nothing leads to any more: where pages are lost, a page that is not free is one of them. Where it is not
+ * known what is free, the latest of pages with the same keys is: leaves of one commit never overlap.
+ */
+function* recover(reading: FileReading, spans: ReadonlyArray<LeafSpan>): Generator<Node> {
+  const { file, freePages, lost, meta, seen, txn } = reading
+  if (lost.length === 0) return
+  const visit = {
+    file,
+    txn,
+    tree: undefined as never,
+    name: "",
+    lastPage: file.pages,
+    seen: new Uint8Array(0),
+    isOrdered: true,
+    isWhole: nodeIsWhole,
+    onNode: () => undefined
+  }
+  const found: Array<{ readonly page: number; readonly txn: number; readonly first: string; readonly last: string }> =
+    []
+  for (let page = 2; page < file.pages; page++) {
+    if (seen[page] === 1) continue
+    const bytes = file.page(page)
+    if (bytes === undefined) continue
+    const header = pageHeader(bytes)
+    if (header.flags !== PageFlag.Leaf || header.number !== page || header.txn > txn) continue
+    // Free for the commit that says so, unless a later one has used it.
+    if (freePages?.has(page) === true && header.txn <= meta!.txn) continue
+    const keys = readLeaf(visit, bytes, () => undefined)
+      .nodes.filter(nodeIsWhole)
+      .map(({ key }) => key)
+      .sort()
+    const [first, last] = [keys[0], keys[keys.length - 1]]
+    if (first === undefined || last === undefined || !isWithin(lost, first, last)) continue
+    found.push({ page, txn: header.txn, first, last })
+  }
+  const taken = new Spans(spans)
+  for (const { first, last, page } of found.sort((a, b) => b.txn - a.txn)) {
+    if (!taken.add(first, last)) continue
+    const bytes = file.page(page)
+    if (bytes !== undefined) yield* readLeaf(visit, bytes, () => undefined).nodes
+  }
+}
+
+const isWithin = (lost: ReadonlyArray<Lost>, first: string, last: string) =>
+  lost.some(({ from, until }) => (from === undefined || last >= from) && (until === undefined || first < until))
+
+/** Spans of keys that do not overlap. */
+class Spans {
+  private readonly spans: Array<LeafSpan>
+
+  constructor(spans: ReadonlyArray<LeafSpan>) {
+    this.spans = [...spans].sort((a, b) => (a.first < b.first ? -1 : 1))
+  }
+
+  /** `false` when it overlaps one that is there. */
+  add(first: string, last: string): boolean {
+    let low = 0
+    let high = this.spans.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.spans[middle]!.last < first) low = middle + 1
+      else high = middle
+    }
+    const next = this.spans[low]
+    if (next !== undefined && next.first <= last) return false
+    this.spans.splice(low, 0, { first, last })
+    return true
+  }
+}

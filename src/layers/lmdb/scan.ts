@@ -1,0 +1,98 @@
+/** What a store holds, and whether all of it is as it was written. */
+import { engineVersion, readFile } from "./checkFile.js"
+import { dataFile, tableName } from "./engine.js"
+import { currentVersion, type Migrations, storeFormat } from "./migrations.js"
+import type { Node } from "./readTree.js"
+import { encode, fullKey, isWhole, partsOf, recordValue, recordVersion } from "./record.js"
+
+/** The store's own record; no service has a table of this name. */
+const storeTable = "store"
+export const formatKey = fullKey(storeTable, "format")
+export const formatRecord = (): Buffer => encode(formatKey, 1, { format: storeFormat })
+
+export interface TableScan {
+  readonly records: number
+  /** Of keys and values. */
+  readonly bytes: number
+  /** Versions of records that occur, with how many there are. */
+  readonly versions: { readonly [version: number]: number }
+}
+
+export interface Scan {
+  /** What is wrong with the file, in sentences; damaged records alone are not. */
+  readonly problems: ReadonlyArray<string>
+  /** `undefined` when there is no record of it. */
+  readonly format: number | undefined
+  readonly tables: { readonly [table: string]: TableScan }
+  /** Sound ones of services. */
+  readonly records: number
+  /** All there are, as the engine counts them. */
+  readonly entries: number
+  /** Records that failed their checksum. */
+  readonly damaged: ReadonlyArray<Node>
+  /** Full keys of records that are to be migrated. */
+  readonly outdated: ReadonlyArray<string>
+  /** What only a newer version can have written, in words. */
+  readonly newer: string | undefined
+  readonly fileBytes: number
+  /** Of pages that hold nothing. */
+  readonly freeBytes: number
+}
+
+/** Reads everything, without the engine. Throws when the file cannot be opened. */
+export const scan = (directory: string, migrations: Migrations): Scan => {
+  const tables = new Map<string, { records: number; bytes: number; versions: Record<number, number> }>()
+  const damaged: Array<Node> = []
+  const outdated: Array<string> = []
+  let format: number | undefined
+  let newer: string | undefined
+  let records = 0
+  let entries = 0
+
+  const onNode = (node: Node) => {
+    const { key, value } = node
+    entries++
+    if (value === undefined || !isWhole(key, value)) {
+      damaged.push({ key, value: value === undefined ? undefined : Buffer.from(value) })
+      return
+    }
+    if (key === formatKey) {
+      format = (recordValue(value) as { readonly format: number }).format
+      if (format > storeFormat) newer = `format ${format}, of which this version knows ${storeFormat}`
+      return
+    }
+    records++
+    const { table } = partsOf(key)
+    const version = recordVersion(value)
+    let counted = tables.get(table)
+    if (counted === undefined) {
+      counted = { records: 0, bytes: 0, versions: {} }
+      tables.set(table, counted)
+    }
+    counted.records++
+    counted.bytes += key.length + value.length
+    counted.versions[version] = (counted.versions[version] ?? 0) + 1
+    const current = currentVersion(migrations, table)
+    if (version < current) outdated.push(key)
+    if (version > current)
+      newer ??= `version ${version} of table ${tableName(key)}, of which this version knows ${current}`
+  }
+
+  const { file, freePages, meta, problems } = readFile(dataFile(directory), { onNode })
+  const [first, second] = file.metas.map((meta) => (meta?.isMeta === true ? meta.dataVersion : undefined))
+  if (first !== undefined && first === second && first > engineVersion) newer = `version ${first} of the engine's file`
+  const unused = Math.max(0, file.pages - (meta?.lastPage ?? file.pages) - 1)
+  const sizes = { fileBytes: file.size, freeBytes: ((freePages?.size ?? 0) + unused) * file.pageSize }
+  file.close()
+  return {
+    problems,
+    format,
+    tables: Object.fromEntries([...tables].sort(([a], [b]) => (a < b ? -1 : 1))),
+    records,
+    entries,
+    damaged,
+    outdated,
+    newer,
+    ...sizes
+  }
+}

@@ -1,0 +1,122 @@
+/** Disks that are full, fail or are read-only: what is decided waits, in order, and is stored when the disk works again. */
+import { spawnSync } from "node:child_process"
+import { rmSync, writeFileSync } from "node:fs"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Store, table } from "../../src/services/Store.js"
+import { StoreReport } from "../../src/services/StoreReport.js"
+import { ownDirectory } from "../kit/ground.js"
+import { bundled, Child, promised, storeAt } from "../kit/lmdbStore.js"
+
+const works = (command: string, args: ReadonlyArray<string>) =>
+  spawnSync(command, args, { stdio: "ignore" }).status === 0
+
+const hasNamespaces = works("unshare", ["-rm", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"])
+const canPreload = process.platform === "linux" && works("cc", ["--version"])
+
+const isNumber = (line: string) => /^\d+$/.test(line)
+const isFailing = (line: string) => line.startsWith("failing ")
+
+/** What it said is durable follows one another without a gap. */
+const assertInOrder = (child: Child) => {
+  const numbers = child.lines.filter(isNumber).map(Number)
+  assert.deepStrictEqual(
+    numbers,
+    Array.from(numbers, (_, at) => numbers[0]! + at)
+  )
+}
+
+describe(`a disk in a namespace of its own${hasNamespaces ? "" : " (skipped: unshare -rm is forbidden here)"}`, () => {
+  it.scopedLive.runIf(hasNamespaces)("that fills up: nothing is stored meanwhile, all of it afterwards", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
+      const script = [
+        'mount -t tmpfs -o size=4m,mode=700 tmpfs "$1"',
+        'head -c 3200k /dev/zero > "$1/ballast"',
+        '"$2" "$3" commit "$1" & node=$!',
+        "read line",
+        'rm "$1/ballast"',
+        "read line",
+        "kill -9 $node; wait $node",
+        '"$2" "$3" verify "$1"'
+      ].join("\n")
+      const child = new Child("unshare", ["-rm", "sh", "-c", script, "sh", base, process.execPath, program])
+      const failing = yield* promised(() => child.find(0, isFailing))
+      assert.match(child.lines[failing]!, /^failing writing .*data\.mdb failed: .*space/i)
+      yield* Effect.sleep("300 millis")
+      const stored = child.lines.filter(isNumber).length
+      yield* Effect.sleep("200 millis")
+      assert.strictEqual(child.lines.filter(isNumber).length, stored)
+      child.send("")
+      const healthy = yield* promised(() => child.find(failing, (line) => line === "healthy"))
+      yield* promised(() => child.find(healthy + 200, isNumber))
+      child.send("")
+      const verified = yield* promised(() => child.find(healthy, (line) => line.startsWith("{")))
+      assert.deepInclude(JSON.parse(child.lines[verified]!), { isSound: true, problems: [] })
+      assertInOrder(child)
+      yield* promised(() => child.kill())
+    })
+  )
+
+  it.scopedLive.runIf(hasNamespaces)("that is read-only: the start is refused with a sentence, the tools read on", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
+      const script = [
+        'mount -t tmpfs -o size=16m,mode=700 tmpfs "$1"',
+        '"$2" "$3" verify "$1"',
+        'mount -o remount,ro "$1"',
+        '"$2" "$3" verify "$1"'
+      ].join("\n")
+      const child = new Child("unshare", ["-rm", "sh", "-c", script, "sh", base, process.execPath, program])
+      yield* promised(() => child.ended)
+      const [made, read] = child.lines.map((line) => JSON.parse(line))
+      assert.isUndefined(made.started)
+      assert.deepInclude(read, { isSound: true, records: 1 })
+      assert.match(read.started, /^The store .* cannot be opened: .*read-only/)
+    })
+  )
+})
+
+describe(`a failing disk${canPreload ? "" : " (skipped: it takes Linux and a C compiler)"}`, () => {
+  const library = Effect.gen(function* () {
+    const directory = yield* ownDirectory
+    const file = path.join(directory, "failingDisk.so")
+    const source = fileURLToPath(new URL("failingDisk.c", import.meta.url))
+    assert.isTrue(works("cc", ["-shared", "-fPIC", "-O1", "-o", file, source, "-ldl"]))
+    return file
+  })
+  const kinds = { m: "meta pages", w: "writes", s: "flushes" }
+  for (const [kind, what] of Object.entries(kinds)) {
+    it.scopedLive.runIf(canPreload)(`whose ${what} fail: what waits is stored in order once it works`, () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
+        const flag = path.join(base, "failing")
+        const child = new Child(process.execPath, [program, "commit", base], {
+          LD_PRELOAD: yield* library,
+          FAILING_DISK: flag
+        })
+        yield* promised(() => child.find(20, isNumber))
+        writeFileSync(flag, kind)
+        const failing = yield* promised(() => child.find(0, isFailing))
+        assert.match(child.lines[failing]!, /^failing writing .*data\.mdb failed: .*(error|EIO|PANIC)/i)
+        yield* Effect.sleep("400 millis")
+        rmSync(flag)
+        const healthy = yield* promised(() => child.find(failing, (line) => line === "healthy"))
+        yield* promised(() => child.find(healthy + 50, isNumber))
+        yield* promised(() => child.kill())
+        assertInOrder(child)
+        yield* Effect.gen(function* () {
+          const { salvaged, setAside } = (yield* StoreReport).opened
+          assert.deepStrictEqual([salvaged, setAside], [undefined, {}])
+          const latest = (yield* Store).unsafeGet(table<number>("latest", 1), "latest")!
+          assert.isAtLeast(latest, Number(child.lines.filter(isNumber).pop()))
+        }).pipe(Effect.provide(storeAt(base)))
+      })
+    )
+  }
+})

@@ -1,0 +1,279 @@
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import * as path from "node:path"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { openEngine } from "../../src/layers/lmdb/engine.js"
+import { encode, fullKey } from "../../src/layers/lmdb/record.js"
+import * as Tools from "../../src/layers/lmdb/tools.js"
+import { Store, Transaction, table } from "../../src/services/Store.js"
+import { StoreReport } from "../../src/services/StoreReport.js"
+import { storeContract } from "../contracts/storeContract.js"
+import { complaintOf, KeptLog, modeOf, ownDirectory } from "../kit/ground.js"
+import { storeAt, storeDirectory, storeFile } from "../kit/lmdbStore.js"
+
+storeContract("StoreLmdb", Layer.unwrapScoped(Effect.map(ownDirectory, (base) => storeAt(base))), {
+  reopened: Effect.map(ownDirectory, (base) => storeAt(base))
+})
+
+const mail = table<{ readonly n: number; readonly text: string }>("mail", 1)
+const all = { from: "", until: "~" }
+const keyOf = (n: number) => String(n).padStart(6, "0")
+
+const filled = (count: number, length = 300) =>
+  Effect.flatMap(Store, (store) => {
+    const transaction = new Transaction()
+    for (let n = 0; n < count; n++) transaction.put(mail, keyOf(n), { n, text: "m".repeat(length) })
+    return store.commit(transaction)
+  })
+const emptied = (from: number, until: number) =>
+  Effect.flatMap(Store, (store) => {
+    const transaction = new Transaction()
+    for (let n = from; n < until; n++) transaction.delete(mail, keyOf(n))
+    return store.commit(transaction)
+  })
+const keys = Effect.map(Store, (store) => store.unsafeRange(mail, all).map(([key]) => key))
+const findings = Effect.map(StoreReport, ({ opened }) => opened)
+
+describe("StoreLmdb: its files", () => {
+  it.scopedLive("are for this user only, and nothing else is left beside them", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(10).pipe(Effect.provide(storeAt(base)))
+      assert.strictEqual(modeOf(storeDirectory(base)), "700")
+      for (const name of readdirSync(storeDirectory(base))) {
+        assert.strictEqual(modeOf(path.join(storeDirectory(base), name)), "600", name)
+      }
+      assert.deepStrictEqual(readdirSync(path.dirname(storeDirectory(base))), ["store"])
+    })
+  )
+  it.scopedLive("a start that begins has its marker, one that ended has none", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const marker = `${storeDirectory(base)}.opening`
+      const seen: Array<boolean> = []
+      const migrations = [
+        {
+          table: "mail",
+          from: 1,
+          to: 2,
+          migrate: (value: unknown) => {
+            seen.push(existsSync(marker))
+            return value
+          }
+        }
+      ]
+      yield* filled(1).pipe(Effect.provide(storeAt(base)))
+      assert.isFalse(existsSync(marker))
+      yield* findings.pipe(Effect.provide(storeAt(base, { migrations })))
+      assert.deepStrictEqual([seen, existsSync(marker)], [[true], false])
+    })
+  )
+})
+
+describe("StoreLmdb: versions", () => {
+  const migrations = [
+    { table: "mail", from: 1, to: 2, migrate: (value: unknown) => ({ ...(value as object), two: true }) },
+    {
+      table: "mail",
+      from: 2,
+      to: 3,
+      migrate: (value: unknown, key: string) => (key === keyOf(1) ? undefined : { ...(value as object), three: key })
+    }
+  ]
+  it.scopedLive("records of older versions are led on, step by step, before anything is served", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(3, 1).pipe(Effect.provide(storeAt(base)))
+      const served = Effect.gen(function* () {
+        const store = yield* Store
+        return [store.unsafeRange(table<unknown>("mail", 3), all), (yield* findings).migrated] as const
+      })
+      const expected = [0, 2].map((n) => [keyOf(n), { n, text: "m", two: true, three: keyOf(n) }] as const)
+      assert.deepStrictEqual(yield* served.pipe(Effect.provide(storeAt(base, { migrations }))), [expected, 3])
+      assert.deepStrictEqual(yield* served.pipe(Effect.provide(storeAt(base, { migrations }))), [expected, 0])
+    })
+  )
+  it.scopedLive("a migration that fails leaves the store as it was", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(3, 1).pipe(Effect.provide(storeAt(base)))
+      const faulty = [
+        {
+          table: "mail",
+          from: 1,
+          to: 2,
+          migrate: (value: unknown, key: string) => {
+            if (key === keyOf(2)) throw new Error("a fault")
+            return value
+          }
+        }
+      ]
+      const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base, { migrations: faulty }))))
+      assert.include(complaint, "a fault")
+      assert.strictEqual((yield* keys.pipe(Effect.provide(storeAt(base)))).length, 3)
+    })
+  )
+  it.scopedLive("a store of a newer version is refused with a sentence, and left as it is", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(3).pipe(Effect.provide(storeAt(base)))
+      const engine = openEngine(storeDirectory(base))
+      engine.putSync(fullKey("inbox", "a"), encode(fullKey("inbox", "a"), 7, {}))
+      yield* Effect.promise(() => engine.close())
+      const before = readFileSync(storeFile(base))
+      const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base))))
+      assert.match(
+        complaint,
+        /written by a newer version of the broker \(version 7 of table inbox.*start that version\.$/
+      )
+      assert.isTrue(before.equals(readFileSync(storeFile(base))))
+      assert.deepStrictEqual(readdirSync(path.dirname(storeDirectory(base))), ["store"])
+    })
+  )
+})
+
+describe("StoreLmdb: room", () => {
+  it.scopedLive("nothing is stored below the limit of free disk; it heals when space returns", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const log = new KeptLog()
+      let free = 300
+      const options = { freeDisk: () => Promise.resolve(free * 2 ** 20), freeDiskMs: 0 }
+      const settings = { freeDiskBytes: 256 * 2 ** 20, backoffMaxMs: 20 }
+      yield* Effect.gen(function* () {
+        const store = yield* Store
+        yield* filled(1)
+        free = 255
+        let isDone = false
+        const transaction = new Transaction()
+        transaction.put(mail, "late", { n: 1, text: "" })
+        transaction.onDurable(() => {
+          isDone = true
+        })
+        store.unsafeCommit(transaction)
+        yield* Effect.sleep("60 millis")
+        const health = store.unsafeHealth()
+        assert.strictEqual(health._tag, "Failing")
+        assert.match(health._tag === "Failing" ? health.reason : "", /255 MiB free.*nothing is stored below 256 MiB/)
+        assert.deepStrictEqual([isDone, yield* keys], [false, [keyOf(0)]])
+        free = 256
+        yield* store.flush
+        assert.deepStrictEqual([isDone, store.unsafeHealth()._tag, yield* keys], [true, "Healthy", [keyOf(0), "late"]])
+      }).pipe(Effect.provide(storeAt(base, options, settings, log)))
+      assert.deepStrictEqual(log.events, ["store_write_failed", "store_recovered"])
+    })
+  )
+  it.scopedLive("the disk is asked at most once in the time between looks", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      let asked = 0
+      const freeDisk = () => Promise.resolve(++asked * 2 ** 40)
+      yield* Effect.forEach(Array.from({ length: 20 }), () => filled(1)).pipe(
+        Effect.provide(storeAt(base, { freeDisk, freeDiskMs: 60_000 }))
+      )
+      assert.strictEqual(asked, 1)
+    })
+  )
+  it.scopedLive("a file that is mostly free is made smaller at the start, and by command", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* Effect.zipRight(filled(4_000), emptied(500, 4_000)).pipe(Effect.provide(storeAt(base)))
+      const before = statSync(storeFile(base)).size
+      const opened = findings.pipe(Effect.provide(storeAt(base, { compactAboveBytes: 2 ** 20 })))
+      const { compacted } = yield* opened
+      assert.strictEqual(compacted?.before, before)
+      assert.isBelow(statSync(storeFile(base)).size, before / 4)
+      assert.strictEqual((yield* keys.pipe(Effect.provide(storeAt(base)))).length, 500)
+      assert.isUndefined((yield* opened).compacted)
+
+      yield* emptied(50, 500).pipe(Effect.provide(storeAt(base)))
+      const { after } = yield* Tools.compact(storeDirectory(base))
+      assert.strictEqual(after, statSync(storeFile(base)).size)
+      assert.isBelow(after, compacted!.after / 4)
+      assert.strictEqual((yield* keys.pipe(Effect.provide(storeAt(base)))).length, 50)
+      assert.strictEqual(modeOf(storeFile(base)), "600")
+    })
+  )
+})
+
+describe("StoreLmdb: damage", () => {
+  const flip = (base: string, text: string) => {
+    const bytes = readFileSync(storeFile(base))
+    const at = bytes.lastIndexOf(text)
+    assert.isAbove(at, 0)
+    bytes[at] = bytes[at]! ^ 1
+    writeFileSync(storeFile(base), bytes)
+  }
+  it.scopedLive("a record that fails its checksum is set aside and reported, the others are served", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const log = new KeptLog()
+      yield* filled(3).pipe(Effect.provide(storeAt(base)))
+      flip(base, '{"n":1,')
+      const opened = Effect.zip(keys, findings)
+      const [served, report] = yield* opened.pipe(Effect.provide(storeAt(base, {}, { freeDiskBytes: 0 }, log)))
+      assert.deepStrictEqual(served, [keyOf(0), keyOf(2)])
+      assert.deepInclude(report, { records: 2, setAside: { mail: 1 }, salvaged: undefined })
+      const line = JSON.parse(readFileSync(report.setAsideFile!, "utf8"))
+      assert.deepInclude(line, { table: "mail", key: keyOf(1) })
+      assert.include(Buffer.from(line.bytes, "base64").toString(), "mmmm")
+      assert.deepStrictEqual(log.events, ["store_records_set_aside"])
+      const [again, later] = yield* opened.pipe(Effect.provide(storeAt(base)))
+      assert.deepStrictEqual([again, later.setAside], [[keyOf(0), keyOf(2)], {}])
+    })
+  )
+  it.scopedLive("after a start that died the store is copied; nothing missing, nothing kept", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(3).pipe(Effect.provide(storeAt(base)))
+      writeFileSync(`${storeDirectory(base)}.opening`, "")
+      const [served, { damagedCopies, salvaged }] = yield* Effect.zip(keys, findings).pipe(
+        Effect.provide(storeAt(base))
+      )
+      assert.strictEqual(served.length, 3)
+      assert.deepInclude(salvaged!, { missing: 0, problems: [], keptAs: undefined })
+      assert.include(salvaged!.reason, "ended the process")
+      assert.deepStrictEqual(damagedCopies, [])
+      assert.isUndefined((yield* findings.pipe(Effect.provide(storeAt(base)))).salvaged)
+    })
+  )
+  it.scopedLive("a record damaged while the broker runs is left out and counted", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* Effect.gen(function* () {
+        yield* filled(3)
+        flip(base, '{"n":1,')
+        const store = yield* Store
+        assert.isUndefined(store.unsafeGet(mail, keyOf(1)))
+        assert.deepStrictEqual(yield* keys, [keyOf(0), keyOf(2)])
+        assert.strictEqual((yield* StoreReport).unsafeDamaged(), 2)
+      }).pipe(Effect.provide(storeAt(base)))
+    })
+  )
+})
+
+describe("StoreLmdb: tools", () => {
+  it.scopedLive("inspect, verify, export and salvage say and give what is there", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const directory = storeDirectory(base)
+      yield* filled(5, 10).pipe(Effect.provide(storeAt(base)))
+      const inspected = yield* Tools.inspect(directory)
+      assert.deepInclude(inspected, { format: 1, records: 5, damagedCopies: [] })
+      assert.deepInclude(inspected.tables.mail, { records: 5, versions: { 1: 5 } })
+      assert.deepStrictEqual(yield* Tools.verify(directory), { isSound: true, records: 5, damaged: {}, problems: [] })
+      const lines: Array<string> = []
+      assert.strictEqual(yield* Tools.exportLines(directory, (line) => lines.push(line)), 5)
+      assert.deepStrictEqual(JSON.parse(lines[2]!), {
+        table: "mail",
+        key: keyOf(2),
+        version: 1,
+        value: { n: 2, text: "mmmmmmmmmm" }
+      })
+      const copy = path.join(base, "copy")
+      assert.deepInclude(yield* Tools.salvage(directory, copy), { records: 6, missing: 0 })
+      assert.isTrue((yield* Tools.verify(copy)).isSound)
+      assert.match(yield* complaintOf(Tools.verify(path.join(base, "none"))), /there is no store/)
+    })
+  )
+})
