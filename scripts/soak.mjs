@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process"
 
 const soaks = {
+  crash: { test: "test/faults/crash.test.ts", environment: { CRASH_KILLS: "500" } },
   properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
   fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }
 }

@@ -129,7 +129,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       }
 
       for (const [key, record] of store.unsafeRange(records, { from: "", until: "~" })) {
-        keep(itemOf(key, record, text(record.metadata, "target_endpoint_id") ?? inbox))
+        keep({ ...itemOf(key, record, text(record.metadata, "target_endpoint_id") ?? inbox), mayBeKnown: true })
         waiting.set(record.messageId, { messageId: record.messageId, status: "stored" })
         last = Number.parseInt(key, 36)
       }

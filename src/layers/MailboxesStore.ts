@@ -12,20 +12,24 @@ import { Inbox } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
-import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
+import type { ChannelId, EndpointKey, MessageId, PushId } from "../services/model/Ids.js"
 import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
 import { ordered, under } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
 import { LivePushes } from "./internal/livePushes.js"
 import { frameOf, keyOf, letterOf, mail, measure, placeOf } from "./internal/mail.js"
+import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
+import { PushMarks } from "./internal/pushMarks.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface Mailbox {
   readonly key: EndpointKey
   readonly name: string
   readonly state: MailboxState
+  /** Stored mail up to here may have been pushed by an earlier life of the broker. */
+  readonly knownUpTo: Place
   /** It refused mail since it last had room. */
   isRefusing: boolean
 }
@@ -53,15 +57,15 @@ export const layer: Layer.Layer<
     const byChannel = new Map<ChannelId, Set<Mailbox>>()
     const inFlight = new Map<PushId, { readonly mailbox: Mailbox; readonly channel: ChannelId }>()
     const spaceListeners: Array<() => void> = []
+    const marks = new PushMarks(store)
     const livePushes = new LivePushes<Mailbox>(config)
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
-    let totalMessages = 0
-    let totalBytes = 0
-    /** Mail was refused since all mailboxes together last had room. */
-    let isRefusingAll = false
+    const quota = new MailQuota(config)
+    /** Ids of the mail an earlier life left here: the network may deliver it once more. */
+    const recovered = new Set<MessageId>()
 
-    ledger.unsafeHolds("held", () => totalMessages + backlog.unsafeMoving())
+    ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
 
     // -- safe with the broker ------------------------------------------------------------------------------------------
@@ -90,18 +94,17 @@ export const layer: Layer.Layer<
       if (letters.length === 0) return
       for (const letter of letters) {
         countAccepted(letter)
-        totalMessages++
-        totalBytes += letter.message.bytes
+        quota.add(1, letter.message.bytes)
         transaction.put(mail, keyOf(mailbox.key, letter.place), {
           message: letter.message,
           failures: letter.failures,
-          pushed: letter.pushedAt !== undefined
+          pushed: letter.redelivered || letter.pushedAt !== undefined
         })
       }
       transaction.onDurable(() => {
         accept(letters)
         for (const letter of letters) mailbox.state.wrote(letter)
-        if (mailbox.state.deliversOver !== undefined) pumpAlone(mailbox)
+        pumpIfOpen(mailbox)
       })
     }
 
@@ -116,34 +119,17 @@ export const layer: Layer.Layer<
         countAccepted(letter)
         transaction.onDurable(() => accept([letter]))
       } else {
-        totalMessages--
-        totalBytes -= letter.message.bytes
+        quota.add(-1, -letter.message.bytes)
+        recovered.delete(letter.message.id)
         transaction.delete(mail, keyOf(mailbox.key, letter.place))
       }
       // Dead letters count themselves.
       if (to !== "dead") ledger.unsafeCount(to, 1)
-      if ((mailbox.isRefusing && hasOwnRoom(mailbox, 1)) || (isRefusingAll && hasTotalRoom(1))) {
-        mailbox.isRefusing = false
-        isRefusingAll = false
-        transaction.onDurable(announceSpace)
-      }
+      if (quota.frees(mailbox)) transaction.onDurable(announceSpace)
     }
 
     const announceSpace = () => {
       for (const listener of spaceListeners) listener()
-    }
-
-    const hasOwnRoom = ({ state }: Mailbox, bytes: number) =>
-      state.count < config.mailboxMessages && state.bytes + bytes <= config.mailboxBytes
-    const hasTotalRoom = (bytes: number) =>
-      totalMessages < config.totalMessages && totalBytes + bytes <= config.totalBytes
-
-    /** True when new mail of that size may be stored. */
-    const admits = (mailbox: Mailbox, bytes: number) => {
-      if (!hasTotalRoom(bytes)) isRefusingAll = true
-      else if (!hasOwnRoom(mailbox, bytes)) mailbox.isRefusing = true
-      else return store.unsafeHealth()._tag === "Healthy"
-      return false
     }
 
     // -- pushing -------------------------------------------------------------------------------------------------------
@@ -179,6 +165,7 @@ export const layer: Layer.Layer<
         const next = state.next(now())
         switch (next._tag) {
           case "Push":
+            if (!marks.allows(transaction, mailbox.key, next.letter.place, () => pumpIfOpen(mailbox))) return
             if (push(transaction, mailbox, next.letter)) break
             return
           case "Expired":
@@ -205,13 +192,17 @@ export const layer: Layer.Layer<
       store.unsafeCommit(transaction)
     }
 
+    const pumpIfOpen = (mailbox: Mailbox) => {
+      if (mailbox.state.deliversOver !== undefined) pumpAlone(mailbox)
+    }
+
     /** Reads the next page. False when nothing could be read yet. */
-    const load = ({ key, state }: Mailbox, after: Place): boolean => {
+    const load = ({ key, knownUpTo, state }: Mailbox, after: Place): boolean => {
       const { until } = under(ordered(key))
       const records = store.unsafeRange(mail, { after: keyOf(key, after), until, limit: config.windowMessages })
       const before = state.unloadedCount
       state.load(
-        records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record)),
+        records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record, knownUpTo)),
         records.length < config.windowMessages
       )
       return state.unloadedCount < before
@@ -282,28 +273,35 @@ export const layer: Layer.Layer<
     return {
       unsafeOpen: (key, name) => {
         const stored = measure(store, key)
-        mailboxes.set(key, { key, name, state: new MailboxState(config, stored), isRefusing: false })
-        totalMessages += stored.count
-        totalBytes += stored.bytes
+        const knownUpTo = marks.before(key)
+        // New mail stands behind everything that was there, delivered or not.
+        const state = new MailboxState(config, { ...stored, last: Math.max(stored.last, knownUpTo) })
+        mailboxes.set(key, { key, name, state, knownUpTo, isRefusing: false })
+        for (const id of stored.ids) recovered.add(id)
+        quota.add(stored.count, stored.bytes)
         ledger.unsafeCount("accepted", stored.count)
       },
 
-      unsafeDeliver: (transaction, key, { kind, message, token }) => {
+      unsafeDeliver: (transaction, key, { kind, mayBeKnown = false, message, token }) => {
         const mailbox = get(key)
         const { state } = mailbox
         if (kind === "moved") {
           write(transaction, mailbox, state.write(state.letter(message, { token: undefined, isAccepted: true })))
           return true
         }
-        const letter = state.letter(message, { token, isAccepted: false })
+        const letter = state.letter(message, { token, isAccepted: false, redelivered: mayBeKnown })
         if (state.canPushLive(letter, now()) && push(transaction, mailbox, letter)) {
           if (letter.pushedAt !== undefined) awaitReceipt(mailbox, letter)
           return true
         }
-        if (kind === "new" && !admits(mailbox, message.bytes)) return false
+        if (kind === "new" && (!quota.admits(mailbox, message.bytes) || store.unsafeHealth()._tag === "Failing")) {
+          return false
+        }
         write(transaction, mailbox, state.write(letter))
         return true
       },
+
+      unsafeHolds: (id) => recovered.has(id),
 
       unsafeAttach: (transaction, key, outlet) => {
         const mailbox = get(key)
@@ -325,12 +323,11 @@ export const layer: Layer.Layer<
         unbind(mailbox)
         mailboxes.delete(key)
         paused.delete(mailbox)
-        if (mailbox.isRefusing || isRefusingAll) transaction.onDurable(announceSpace)
-        isRefusingAll = false
+        marks.forget(transaction, key)
+        if (quota.ends(mailbox)) transaction.onDurable(announceSpace)
         const { after, bytes, letters, unloaded } = mailbox.state.close()
-        totalBytes -= bytes
         const here = letters.filter(({ place }) => unloaded === 0 || place <= after)
-        totalMessages -= unloaded + letters.filter(({ stored }) => stored !== "live").length
+        quota.add(-unloaded - letters.filter(({ stored }) => stored !== "live").length, -bytes)
         for (const letter of here) {
           if (letter.stored === "live") {
             countAccepted(letter)
@@ -387,7 +384,7 @@ export const layer: Layer.Layer<
         const { state } = get(key)
         return { undelivered: state.size, inFlight: state.flying, storedBytes: state.bytes }
       },
-      unsafeTotals: () => ({ messages: totalMessages, bytes: totalBytes }),
+      unsafeTotals: () => ({ messages: quota.messages, bytes: quota.bytes }),
       unsafeOnSpace: (listener) => {
         spaceListeners.push(listener)
       }

@@ -162,7 +162,7 @@ export const layer: Layer.Layer<
     const route = (transaction: Transaction, item: InboundItem) => {
       const arrival = arrive(item)
       const { message } = arrival
-      if (inbox.unsafeGet(message.id) !== undefined) {
+      if (inbox.unsafeGet(message.id) !== undefined || mailboxes.unsafeHolds(message.id)) {
         // The first of its id may not be durable yet.
         transaction.isBarrier = true
         transaction.onDurable(() => connector.unsafeAccept([item.token]))
@@ -192,7 +192,8 @@ export const layer: Layer.Layer<
       const destination = String(key)
       const kind = item.redeliverable ? "new" : "unrepeatable"
       if (kind === "new" && !holdBack.mayPass(message.id, destination)) return refuse(arrival, destination)
-      if (!mailboxes.unsafeDeliver(transaction, key, { message, token: item.token, kind })) {
+      const { mayBeKnown = false, token } = item
+      if (!mailboxes.unsafeDeliver(transaction, key, { message, token, kind, mayBeKnown })) {
         return refuse(arrival, destination)
       }
       took(arrival)

@@ -37,6 +37,8 @@ export interface InboundItem {
   readonly token: unknown
   /** It comes again when released. Otherwise the broker must keep it, whatever its limits say. */
   readonly redeliverable: boolean
+  /** An earlier life of the broker may have pushed it: its plugin is told so. */
+  readonly mayBeKnown?: boolean
 }
 
 export interface OutboundMessage {

@@ -8,7 +8,7 @@
  * replaced, or the plugin refused one, and then with `redelivered: true`.
  */
 import { Context } from "effect"
-import type { ChannelId, EndpointKey, PushId } from "./model/Ids.js"
+import type { ChannelId, EndpointKey, MessageId, PushId } from "./model/Ids.js"
 import type { Outlet } from "./model/MailboxState.js"
 import type { Message } from "./model/Message.js"
 import type { Transaction } from "./Store.js"
@@ -22,6 +22,8 @@ export interface Delivery {
    * `moved`: from elsewhere in the store: it always enters, at the end, and is delivered once it is stored here.
    */
   readonly kind: "new" | "unrepeatable" | "moved"
+  /** The plugin may have it from an earlier life of the broker. */
+  readonly mayBeKnown?: boolean
 }
 
 export interface MailboxUsage {
@@ -39,6 +41,8 @@ export class Mailboxes extends Context.Tag("broker/Mailboxes")<
     readonly unsafeOpen: (endpoint: EndpointKey, name: string) => void
     /** Pushes or stores the message. False: neither, a quota or a failing store forbids it; the caller keeps the message. */
     readonly unsafeDeliver: (transaction: Transaction, endpoint: EndpointKey, delivery: Delivery) => boolean
+    /** True when mail of that id was found in the store at the start and is still here. */
+    readonly unsafeHolds: (id: MessageId) => boolean
     /** Delivers over the channel from now on, oldest first. */
     readonly unsafeAttach: (transaction: Transaction, endpoint: EndpointKey, outlet: Outlet) => void
     /** Stops delivering; what was in flight waits. */

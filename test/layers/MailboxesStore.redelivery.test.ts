@@ -211,6 +211,7 @@ describe("the delivery limit", () => {
       yield* settled
       plugin.drop()
       yield* comeBack(plugin)
+      yield* settled
       yield* plugin.open
       yield* settled
       assert.deepStrictEqual(marked(plugin), ["a again", "b again"])

@@ -1,5 +1,5 @@
 import type { MessageReceived } from "../../services/ipc/StreamFrame.js"
-import type { EndpointKey, PushId } from "../../services/model/Ids.js"
+import type { EndpointKey, MessageId, PushId } from "../../services/model/Ids.js"
 import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered, under } from "../../services/model/StoreKey.js"
@@ -24,27 +24,29 @@ export const placeOf = (key: string): Place => Number.parseInt(key.split("/")[1]
 export const measure = (store: Store["Type"], endpoint: EndpointKey) => {
   const { from, until } = under(ordered(endpoint))
   let [count, bytes, last] = [0, 0, 0]
+  const ids: Array<MessageId> = []
   let after = from
   while (true) {
     const records = store.unsafeRange(mail, { after, until, limit: page })
     for (const [key, { message }] of records) {
       count++
       bytes += message.bytes
+      ids.push(message.id)
       last = placeOf(key)
       after = key
     }
-    if (records.length < page) return { count, bytes, last }
+    if (records.length < page) return { count, bytes, last, ids }
   }
 }
 const page = 1_000
 
-export const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
+export const letterOf = (place: Place, { failures, message, pushed }: MailRecord, knownUpTo: Place): Letter => ({
   message,
   place,
   token: undefined,
   isAccepted: true,
   stored: "written",
-  redelivered: pushed,
+  redelivered: pushed || place <= knownUpTo,
   failures,
   pushedAt: undefined
 })

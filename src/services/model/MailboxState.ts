@@ -121,9 +121,12 @@ export class MailboxState {
   // -- arrival -------------------------------------------------------------------------------------------------------
 
   /** A letter for a message that arrives now. It goes behind everything else. */
-  letter(message: Message, { isAccepted, token }: { token: unknown; isAccepted: boolean }): Letter {
+  letter(
+    message: Message,
+    { isAccepted, redelivered = false, token }: { token: unknown; isAccepted: boolean; redelivered?: boolean }
+  ): Letter {
     const place = ++this.last
-    return { message, place, token, isAccepted, stored: "live", redelivered: false, failures: 0, pushedAt: undefined }
+    return { message, place, token, isAccepted, stored: "live", redelivered, failures: 0, pushedAt: undefined }
   }
 
   /** True when an arriving letter can be pushed at once: nothing waits before it and the window is open. */
