@@ -1,9 +1,9 @@
 /** Control events with the built broker: what the owner orders at the platform happens here. */
-import { chmodSync, writeFileSync } from "node:fs"
+import { chmodSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, temporaryDirectory } from "../kit/broker.js"
+import { eventually, pluginProcess, temporaryDirectory } from "../kit/broker.js"
 import { type Cloud, startCloud, startCloudBroker, untilCalled, untilRegistered } from "../kit/cloud.js"
 import { inboxOf, startSession } from "../kit/endToEnd.js"
 
@@ -73,5 +73,67 @@ it.scopedLive(
       })
       yield* acknowledged(cloud, "k-3", "applied")
       yield* eventually(broker.status, ({ endpoints }) => endpoints.length === 1)
+    })
+)
+
+it.scopedLive(
+  "B9, F4: the same events again, out of order and after the broker was killed, have each effect once",
+  () =>
+    Effect.gen(function* () {
+      const cloud = yield* startCloud()
+      const userData = yield* temporaryDirectory
+      const [script, starts] = [join(userData, "agent.cjs"), join(userData, "starts")]
+      writeFileSync(
+        script,
+        `#!${process.execPath}\nrequire("node:fs").appendFileSync(${JSON.stringify(starts)}, "x")\nsetTimeout(() => {}, 5000)\n`
+      )
+      chmodSync(script, 0o700)
+      const settings = { spawnCommand: JSON.stringify([script]), spawnCorrelationMs: 300 }
+      const first = yield* startCloudBroker(cloud, "alice", settings, userData)
+      yield* untilRegistered(cloud, "alice")
+      const plugin = yield* pluginProcess
+      const session = yield* startSession(first, { process: plugin }, { agent_id: "alice" })
+      for (const content of ["one", "two"]) yield* cloud.inject({ account: "alice", content, message_id: content })
+      yield* inboxOf(first, "one", "two")
+
+      const dispatch = (id: string) => ({
+        type: "dispatch_undispatched",
+        idempotency_key: `k-${id}`,
+        undispatched_id: id,
+        target_endpoint_id: session.id
+      })
+      const spawn = {
+        type: "spawn_request",
+        idempotency_key: "k-spawn",
+        prompt: "go",
+        runtime_kind: "custom",
+        origin: "x"
+      }
+      yield* control(cloud, dispatch("one"))
+      yield* control(cloud, spawn)
+      yield* acknowledged(cloud, "k-one", "applied")
+      yield* acknowledged(cloud, "k-spawn", "failed")
+      assert.strictEqual((yield* session.plugin.take(1))[0]!.content, "one")
+      yield* first.end("SIGKILL")
+
+      const registered = (yield* cloud.happened({ account: "alice" })).at(-1)!.n
+      const second = yield* startCloudBroker(cloud, "alice", settings, userData)
+      yield* untilRegistered(cloud, "alice", registered)
+      const again = yield* startSession(second, { process: plugin }, { agent_id: "alice" })
+      assert.strictEqual(again.id, session.id, "the endpoint of the first life")
+      const replay = (event: object) => {
+        const text = JSON.stringify({ version: 1, emitted_at: 1, ...event })
+        return cloud.rawControl({ account: "alice", chunks: [`data: ${text}\n\n`] })
+      }
+      yield* eventually(
+        cloud.happened({ account: "alice", kind: "subscription" }),
+        (happenings) => happenings.filter((it) => it.kind === "subscription" && it.state === "opened").length >= 2
+      )
+      for (const event of [spawn, dispatch("one"), dispatch("two"), dispatch("one"), spawn]) yield* replay(event)
+      yield* acknowledged(cloud, "k-two", "applied")
+      assert.strictEqual((yield* again.plugin.take(1))[0]!.content, "two")
+      yield* again.send(`mstp://dev/alice/${again.id}`, "nothing came between")
+      assert.strictEqual((yield* again.plugin.take(1))[0]!.content, "nothing came between")
+      assert.strictEqual(readFileSync(starts, "utf8"), "x", "one session was started")
     })
 )
