@@ -209,7 +209,8 @@ export const layer: Layer.Layer<
         const isCrowded = asking.length >= config.holdBackMessages
         if (!holdBack.mayPass(arrival.message.id, toInbox) || isCrowded) return refuse(arrival, toInbox)
       }
-      const isClosed = target === undefined ? false : closedLookup.unsafePeek(target)
+      const isClosed =
+        target === undefined ? false : directory.unsafeHasEnded(target) || closedLookup.unsafePeek(target)
       if (asking.length === 0 && isClosed !== undefined) return addToInbox(transaction, arrival, target, isClosed)
       const entry: Asking = { ...arrival, target, isClosed }
       asking.push(entry)

@@ -34,6 +34,8 @@ export class Directory extends Context.Tag("broker/Directory")<
     /** The endpoint with this id or alias, active or reconnecting. */
     readonly unsafeGet: (id: string) => Endpoint | undefined
     readonly unsafeByKey: (key: EndpointKey) => Endpoint | undefined
+    /** True for ids of the last 10,000 endpoints that ended here. */
+    readonly unsafeHasEnded: (id: string) => boolean
     /** In order of registration. */
     readonly unsafeAll: () => Iterable<Endpoint>
     /** True when an endpoint of this agent was ever registered with this broker. */

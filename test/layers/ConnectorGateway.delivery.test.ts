@@ -303,7 +303,7 @@ describe("before there is a handler", () => {
           yield* one.isUp
           for (const name of given) gateway.say({ ...gateway.keep(name), content: name.padEnd(2_000) })
           // Longer than two pings, which go unanswered.
-          yield* Effect.sleep(100)
+          yield* Effect.sleep(900)
           assert.lengthOf(gateway.registered, 1)
           yield* one.receive
           yield* one.got(given.length)
@@ -315,7 +315,7 @@ describe("before there is a handler", () => {
           )
         }).pipe(
           Effect.scoped,
-          Effect.provide(connectorOn(gateway.url, { settings: { ...brisk, waitingMessages: limit, linkPingMs: 10 } }))
+          Effect.provide(connectorOn(gateway.url, { settings: { ...brisk, waitingMessages: limit, linkPingMs: 300 } }))
         )
       })
   )
