@@ -43,6 +43,10 @@ interface EndpointRecord {
 }
 const records = table<EndpointRecord>("endpoints", 1)
 
+/** The last key that was given. None is given twice: what an ended endpoint left in the store is never another one's. */
+const keys = table<{ readonly last: number }>("endpoint_keys", 1)
+const lastGiven = "last"
+
 interface Registered extends Endpoint {
   id: EndpointId
   aliases: ReadonlyArray<EndpointId>
@@ -89,7 +93,7 @@ export const layer: Layer.Layer<
 
     const byKey = new Map<EndpointKey, Registered>()
     const byChannel = new Map<ChannelId, Set<Registered>>()
-    let lastKey = 0
+    let lastKey = store.unsafeGet(keys, lastGiven)?.last ?? 0
 
     const now = () => clock.unsafeCurrentTimeMillis()
     const rules = (survivesExit: boolean): LifecycleRules => ({ now: now(), graceMs, survivesExit })
@@ -192,11 +196,10 @@ export const layer: Layer.Layer<
     const stored = store.unsafeRange(records, { from: "", until: "~" })
     const recovery = new Transaction()
     for (const [key, { heartbeatAfterMs, processStart, ...record }] of stored) {
-      lastKey = Number.parseInt(key, 36)
       const { effects, next } = recovered(rules(record.survivesExit))
       const endpoint: Registered = {
         ...record,
-        key: EndpointKey(lastKey),
+        key: EndpointKey(Number.parseInt(key, 36)),
         agent: record.session.agentId ?? accountId,
         heartbeatAfterMs: heartbeatAfterMs ?? undefined,
         processStart: processStart ?? undefined,
@@ -234,6 +237,7 @@ export const layer: Layer.Layer<
         }
         byKey.set(endpoint.key, endpoint)
         directory.unsafePut(endpoint)
+        transaction.put(keys, lastGiven, { last: lastKey })
         save(transaction, endpoint)
         mailboxes.unsafeOpen(endpoint.key, endpoint.id)
         enter(endpoint, next)

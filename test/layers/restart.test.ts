@@ -154,6 +154,25 @@ describe("D2: after a restart", () => {
     })
   )
 
+  it.scoped("D4: no endpoint gets the key of one that ended: what that one left in the store stays its own", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      const key = (plugin: { readonly endpointId: string }) =>
+        Effect.map(Directory, (directory) => directory.unsafeGet(plugin.endpointId)!.key)
+      const ended = yield* Effect.gen(function* () {
+        const plugin = yield* session(11)
+        const its = yield* key(plugin)
+        yield* (yield* Registry).unregister(plugin.endpointId)
+        yield* settled
+        return its
+      }).pipe(Effect.provide(life({ store })))
+
+      yield* Effect.gen(function* () {
+        assert.isAbove(yield* key(yield* session(12)), ended)
+      }).pipe(Effect.provide(life({ store })))
+    })
+  )
+
   it.scoped("L3: a plugin that comes back makes its endpoint known to a platform that ended the record", () =>
     Effect.gen(function* () {
       const store = new FakeStore()
