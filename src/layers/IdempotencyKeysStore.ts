@@ -6,6 +6,7 @@ import { IdempotencyKeys, type RememberedSend } from "../services/IdempotencyKey
 import type { EndpointKey } from "../services/model/Ids.js"
 import { join, ordered } from "../services/model/StoreKey.js"
 import { Store, type Transaction, table } from "../services/Store.js"
+import { oldestFirst } from "./internal/oldestFirst.js"
 
 interface Remembered extends RememberedSend {
   readonly endpoint: EndpointKey
@@ -19,18 +20,23 @@ const records = table<Remembered>("idempotency", 1)
 const recordKey = (endpoint: EndpointKey, key: string) =>
   join(ordered(endpoint), createHash("sha256").update(key).digest("hex"))
 
+/** Of one endpoint. */
+class Keys extends Map<string, Remembered> {
+  readonly oldest = oldestFirst(this)
+}
+
 export const layer: Layer.Layer<IdempotencyKeys, never, Store | BrokerConfig> = Layer.effect(
   IdempotencyKeys,
   Effect.gen(function* () {
     const { idempotencyKeys, idempotencyMs } = yield* BrokerConfig
     const store = yield* Store
     const clock = yield* Effect.clock
-    const byEndpoint = new Map<EndpointKey, Map<string, Remembered>>()
+    const byEndpoint = new Map<EndpointKey, Keys>()
 
     const keysOf = (endpoint: EndpointKey) => {
       let keys = byEndpoint.get(endpoint)
       if (keys === undefined) {
-        keys = new Map()
+        keys = new Keys()
         byEndpoint.set(endpoint, keys)
       }
       return keys
@@ -41,26 +47,25 @@ export const layer: Layer.Layer<IdempotencyKeys, never, Store | BrokerConfig> = 
     }
 
     const isOver = ({ at }: Remembered) => clock.unsafeCurrentTimeMillis() - at >= idempotencyMs
+    const get = (endpoint: EndpointKey, key: string) => {
+      const remembered = byEndpoint.get(endpoint)?.get(key)
+      return remembered === undefined || isOver(remembered) ? undefined : remembered
+    }
     const remove = (transaction: Transaction, endpoint: EndpointKey, key: string) => {
       if (byEndpoint.get(endpoint)?.delete(key) === true) transaction.delete(records, recordKey(endpoint, key))
     }
 
     return {
-      unsafeGet: (endpoint, key) => {
-        const remembered = byEndpoint.get(endpoint)?.get(key)
-        return remembered === undefined || isOver(remembered) ? undefined : remembered
-      },
+      unsafeGet: get,
       unsafePut: (transaction, endpoint, key, send) => {
         const keys = keysOf(endpoint)
-        const at = keys.get(key)?.at ?? clock.unsafeCurrentTimeMillis()
-        const remembered = { ...send, endpoint, key, at }
+        const before = get(endpoint, key)
+        // One whose time is over is a new one.
+        if (before === undefined) keys.delete(key)
+        const remembered = { ...send, endpoint, key, at: before?.at ?? clock.unsafeCurrentTimeMillis() }
         keys.set(key, remembered)
         transaction.put(records, recordKey(endpoint, key), remembered)
-        // The oldest go first, and whatever is over goes with them.
-        for (const [oldest, entry] of keys) {
-          if (keys.size <= idempotencyKeys && !isOver(entry)) break
-          remove(transaction, endpoint, oldest)
-        }
+        while (keys.size > idempotencyKeys) remove(transaction, endpoint, keys.oldest())
       },
       unsafeRemove: remove,
       unsafeForget: (transaction, endpoint) => {
