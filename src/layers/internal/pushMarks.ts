@@ -15,6 +15,8 @@ const ahead = 1_000
  */
 export class PushMarks {
   private readonly current = new Map<EndpointKey, Place>()
+  /** Marks on their way into the store. */
+  private readonly moving = new Set<EndpointKey>()
   private readonly store: Store["Type"]
 
   constructor(store: Store["Type"]) {
@@ -29,10 +31,13 @@ export class PushMarks {
   /** True when the message may be pushed now; else the mark moves, and `then` is called when it may. */
   allows(transaction: Transaction, endpoint: EndpointKey, place: Place, then: () => void): boolean {
     if (place <= (this.current.get(endpoint) ?? this.before(endpoint))) return true
+    if (this.moving.has(endpoint)) return false
+    this.moving.add(endpoint)
     const upTo = place + ahead
     transaction.put(marks, ordered(endpoint), { upTo })
     transaction.onDurable(() => {
-      this.current.set(endpoint, upTo)
+      // The mailbox may have ended meanwhile.
+      if (this.moving.delete(endpoint)) this.current.set(endpoint, upTo)
       then()
     })
     return false
@@ -40,6 +45,7 @@ export class PushMarks {
 
   forget(transaction: Transaction, endpoint: EndpointKey): void {
     this.current.delete(endpoint)
+    this.moving.delete(endpoint)
     transaction.delete(marks, ordered(endpoint))
   }
 }
