@@ -49,18 +49,19 @@ export const openStore = (options: OpenOptions): Effect.Effect<OpenedStore, Stor
     }
     const unusable = ({ message }: { readonly message: string }) => new StoreError({ message })
     yield* Effect.mapError(secretDirectory(path.dirname(directory)), unusable)
+    const cannotBeOpened = (error: unknown) =>
+      error instanceof StoreError
+        ? error
+        : new StoreError({ message: `The store ${directory} cannot be opened: ${(error as Error).message}.` })
+    yield* Effect.try({ try: () => Places.settle(directory), catch: cannotBeOpened })
+    if (existsSync(directory)) yield* Effect.mapError(secretDirectory(directory), unusable)
     return yield* Effect.tryPromise({
       try: async () => {
-        Places.settle(directory)
-        if (existsSync(directory)) await Effect.runPromise(secretDirectory(directory))
         const hasDied = existsSync(Places.openingMarker(directory))
         mark(directory)
         return await opened(options, hasDied)
       },
-      catch: (error) =>
-        error instanceof StoreError
-          ? error
-          : new StoreError({ message: `The store ${directory} cannot be opened: ${(error as Error).message}.` })
+      catch: cannotBeOpened
     })
     // Whoever can still say what is wrong, or was asked to stop, has not died.
   }).pipe(
