@@ -28,7 +28,7 @@ export const layer: Layer.Layer<Directory> = Layer.sync(Directory, () => {
         byId.delete(id)
         ended.add(id)
       }
-      if (ended.size > remembered) ended.delete(ended.values().next().value!)
+      while (ended.size > remembered) ended.delete(ended.values().next().value!)
     }
   }
 })
