@@ -74,11 +74,12 @@ export const layer: Layer.Layer<
     const notReconnecting = (endpoint: Endpoint) =>
       new EndpointNotReconnecting({ message: `Endpoint "${endpoint.id}" is in use on its plugin's channel.` })
 
-    /** The endpoint this very session left, or that was carried over to this channel and not claimed yet. */
+    /** The endpoint this session left, or that was carried over to this channel and not claimed yet; none that demands its token. */
     const findLeft = (session: Session, channel: Channel): Endpoint | undefined => {
       for (const endpoint of directory.unsafeAll()) {
         if (
           endpoint.pluginPid === channel.pluginPid &&
+          !endpoint.demandsToken &&
           isLeftFor(endpoint.state, channel.id) &&
           isSameSession(endpoint.session, session)
         ) {

@@ -96,7 +96,15 @@ export const layer: Layer.Layer<
     let lastKey = store.unsafeGet(keys, lastGiven)?.last ?? 0
 
     const now = () => clock.unsafeCurrentTimeMillis()
-    const rules = (survivesExit: boolean): LifecycleRules => ({ now: now(), graceMs, survivesExit })
+    const rules = ({
+      demandsToken,
+      survivesExit
+    }: Pick<Registered, "demandsToken" | "survivesExit">): LifecycleRules => ({
+      now: now(),
+      graceMs,
+      survivesExit,
+      demandsToken
+    })
 
     const save = (transaction: Transaction, endpoint: Registered) =>
       transaction.put(records, ordered(endpoint.key), {
@@ -158,7 +166,7 @@ export const layer: Layer.Layer<
 
     const unsafeApply: Registry["Type"]["unsafeApply"] = (transaction, { key }, event) => {
       const endpoint = byKey.get(key)!
-      const transition = step(endpoint.state, event, rules(endpoint.survivesExit))
+      const transition = step(endpoint.state, event, rules(endpoint))
       const fields = { endpoint_id: endpoint.id, event: event._tag, state: endpoint.state._tag }
       if (transition._tag === "Ignored") {
         log.unsafeLog("debug", "state_event_ignored", { ...fields, because: transition.because })
@@ -196,7 +204,7 @@ export const layer: Layer.Layer<
     const stored = store.unsafeRange(records, { from: "", until: "~" })
     const recovery = new Transaction()
     for (const [key, { heartbeatAfterMs, processStart, ...record }] of stored) {
-      const { effects, next } = recovered(rules(record.survivesExit))
+      const { effects, next } = recovered(rules(record))
       const endpoint: Registered = {
         ...record,
         key: EndpointKey(Number.parseInt(key, 36)),
@@ -221,16 +229,18 @@ export const layer: Layer.Layer<
 
     return {
       unsafeAdd: (transaction, { capabilities, session, ...given }, channel) => {
-        const survivesExit = capabilities.has(channelCapabilities.resume)
-        const { effects, next } = begin(channel?.id, rules(survivesExit))
+        const announced = {
+          demandsToken: capabilities.has(channelCapabilities.ownerToken),
+          survivesExit: capabilities.has(channelCapabilities.resume)
+        }
+        const { effects, next } = begin(channel?.id, rules(announced))
         const endpoint: Registered = {
           ...given,
+          ...announced,
           aliases: [],
           key: EndpointKey(++lastKey),
           agent: session.agentId ?? accountId,
           session,
-          demandsToken: capabilities.has(channelCapabilities.ownerToken),
-          survivesExit,
           state: next,
           stateSince: now(),
           registeredAt: now()

@@ -39,7 +39,8 @@ export class Registration extends Context.Tag("broker/Registration")<
   {
     /**
      * Registers the session, or resumes the endpoint it left: the earliest of the same process and session that is waiting,
-     * or was carried over to the process's newer channel and not claimed there yet. An endpoint in use is never resumed.
+     * or was carried over to the process's newer channel and not claimed there yet. An endpoint in use is never resumed, one that
+     * demands its owner token only with `resume`.
      * Answers when durable. Mail of a resumed endpoint is delivered at once, in order.
      */
     readonly register: (

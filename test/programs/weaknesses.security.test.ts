@@ -16,7 +16,7 @@ import { dirname, join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { environmentOf, eventually, runProgram, startBroker, startPlugin, temporaryDirectory } from "../kit/broker.js"
-import { contentsOf, refused, sharedBroker, startSession } from "../kit/endToEnd.js"
+import { contentsOf, refused, registerAgain, sharedBroker, startSession } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
 import { head, rawRequest } from "../kit/rawHttp.js"
 
@@ -58,13 +58,15 @@ describe("E: security", { timeout: 60_000 }, () => {
             refused(yield* liar.call(method, path, body, { ...token }), 403, "endpoint_owner_token_mismatch")
           }
         }
+        const registered = yield* registerAgain({ ...owner, plugin: liar })
+        assert.notStrictEqual(registered.endpoint_id, id, "the session without its token is another one")
         for (const content of ["one", "two"]) yield* sender.send(owner.address, content)
         yield* plugin.open
         const back = { plugin_pid: plugin.pid }
         const owned = { "x-endpoint-owner-token": ownerToken }
         assert.strictEqual((yield* plugin.call("POST", `/v1/endpoint/${id}/reattach`, back, owned)).status, 200)
         assert.deepStrictEqual(yield* contentsOf(plugin, 2), ["one", "two"])
-        assert.deepStrictEqual(sender.plugin.messages, [])
+        assert.deepStrictEqual([...sender.plugin.messages, ...liar.messages], [])
       })
   )
 

@@ -27,7 +27,7 @@ export type EndpointEvent = Data.TaggedEnum<{
   Resumed: { readonly channel: ChannelId }
   /** The plugin asks for this endpoint by id on its current channel. */
   Reattached: { readonly channel: ChannelId }
-  /** A newer channel of the same plugin took the place of `from`. */
+  /** A newer channel of what says to be the same plugin took the place of `from`. */
   ChannelReplaced: { readonly from: ChannelId; readonly to: ChannelId }
   /** The channel ended. `pluginAlive` is what the liveness probe says at that moment. */
   ChannelClosed: { readonly channel: ChannelId; readonly pluginAlive: boolean }
@@ -71,6 +71,8 @@ export interface LifecycleRules {
   readonly graceMs: number
   /** The endpoint's channel announced `endpoint_resume_v1`: it gets its grace period also when its process dies. */
   readonly survivesExit: boolean
+  /** Its channel announced `endpoint_owner_token_v1`: no newer channel has it before somebody there shows its token. */
+  readonly demandsToken: boolean
 }
 
 const { Active, Reconnecting, Closed } = EndpointState
@@ -119,12 +121,14 @@ const fromActive = (state: Of<"Active">, event: EndpointEvent, rules: LifecycleR
     Resumed: ({ channel }) => claim(state, channel),
     Reattached: ({ channel }) => claim(state, channel),
     ChannelReplaced: ({ from, to }) =>
-      state.channel === from
-        ? Moved({
-            next: Active({ channel: to, claimed: false }),
-            effects: [DetachMailbox(), AttachMailbox({ channel: to })]
-          })
-        : Ignored({ because: "other_channel" }),
+      state.channel !== from
+        ? Ignored({ because: "other_channel" })
+        : rules.demandsToken
+          ? Moved(leave(rules))
+          : Moved({
+              next: Active({ channel: to, claimed: false }),
+              effects: [DetachMailbox(), AttachMailbox({ channel: to })]
+            }),
     ChannelClosed: ({ channel, pluginAlive }) =>
       state.channel !== channel
         ? Ignored({ because: "other_channel" })

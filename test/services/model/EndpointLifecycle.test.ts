@@ -14,8 +14,9 @@ import { ChannelId } from "../../../src/services/model/Ids.js"
 
 const now = 1_000_000
 const graceMs = 600_000
-const rules: LifecycleRules = { now, graceMs, survivesExit: false }
+const rules: LifecycleRules = { now, graceMs, survivesExit: false, demandsToken: false }
 const surviving: LifecycleRules = { ...rules, survivesExit: true }
+const guarded: LifecycleRules = { ...rules, demandsToken: true }
 const one = ChannelId(1)
 const two = ChannelId(2)
 const three = ChannelId(3)
@@ -108,6 +109,13 @@ const rows: ReadonlyArray<readonly [string, EndpointState, EndpointEvent, Transi
     })
   ],
   [
+    "active: a newer channel that has not shown its token",
+    inUse,
+    ChannelReplaced({ from: one, to: two }),
+    leaves,
+    guarded
+  ],
+  [
     "active: a channel it is not on is replaced",
     inUse,
     ChannelReplaced({ from: two, to: three }),
@@ -179,7 +187,12 @@ const anyEvent: fc.Arbitrary<EndpointEvent> = fc.oneof(
   fc.record({ channel, pluginAlive: fc.boolean() }).map((props) => ChannelClosed(props)),
   fc.constantFrom(PluginExited(), GraceExpired(), Unregistered())
 )
-const anyRules: fc.Arbitrary<LifecycleRules> = fc.record({ now: time, graceMs: time, survivesExit: fc.boolean() })
+const anyRules: fc.Arbitrary<LifecycleRules> = fc.record({
+  now: time,
+  graceMs: time,
+  survivesExit: fc.boolean(),
+  demandsToken: fc.boolean()
+})
 
 describe("any event in any state", () => {
   it.prop("is decided, and nothing leaves closed", [anyState, anyEvent, anyRules], ([state, event, under]) => {
