@@ -4,6 +4,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import { HttpApiBuilder, HttpRouter, HttpServerRequest } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import type { Scope } from "effect"
@@ -28,6 +29,7 @@ import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
 import { makeDirectSend, sendPath } from "./ipc/send.js"
 import { makeStream } from "./ipc/stream.js"
+import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
 
 /** The port could not be taken. */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
@@ -98,7 +100,11 @@ export const layer = Layer.scoped(
     const stream = yield* makeStream(rules)
     const send = yield* makeDirectSend
 
+    /** The last request of each connection. */
+    const answering = new WeakMap<Socket, ServerResponse>()
+
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+      answering.set(request.socket, response)
       const admission = admit(request, rules, ipcRoutes)
       if ("_tag" in admission) return refuse(request, response, admission)
       if (shutdown.unsafeIsLeaving() && request.method !== "GET") {
@@ -133,9 +139,22 @@ export const layer = Layer.scoped(
       onRequest(request, response)
     }
 
+    const connected = new WeakSet<Socket>()
     const onConnection = (socket: Socket) => {
+      // One whose upgrade was ignored comes again.
+      if (connected.has(socket)) return
+      connected.add(socket)
       limits.unsafeConnected()
       socket.once("close", limits.unsafeDisconnected)
+    }
+
+    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      // Node no longer listens: a reset must find somebody who does.
+      socket.on("error", () => socket.destroy())
+      if (asksForWebSocket(request)) return stream(request, socket, head)
+      const before = answering.get(request.socket)
+      if (before === undefined || before.writableFinished) return ignoreOffer(server, request, socket, head)
+      before.once("finish", () => ignoreOffer(server, request, socket, head))
     }
 
     yield* Effect.acquireRelease(
@@ -146,7 +165,7 @@ export const layer = Layer.scoped(
         // A request that expects what nobody knows is served as any other.
         server.on("checkExpectation", onRequest)
         server.on("checkContinue", onContinue)
-        server.on("upgrade", stream)
+        server.on("upgrade", onUpgrade)
         server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
           if (error.code === requestTimeout && socket.writable) limits.unsafeHit("slow_requests")
           onClientError(error, socket)
@@ -157,7 +176,7 @@ export const layer = Layer.scoped(
           server.off("request", onRequest)
           server.off("checkExpectation", onRequest)
           server.off("checkContinue", onContinue)
-          server.off("upgrade", stream)
+          server.off("upgrade", onUpgrade)
         })
     )
     log.unsafeLog("info", "ipc_server_listening", { port })

@@ -73,12 +73,38 @@ describe("L4: HTTP in its rarer forms", () => {
         without("Sec-WebSocket-Key"),
         [...without("Sec-WebSocket-Key"), "Sec-WebSocket-Key: short"],
         [...without("Sec-WebSocket-Version"), "Sec-WebSocket-Version: 99"],
-        [...without("Upgrade"), "Upgrade: h2c"],
         [...upgradeHeaders, "Sec-WebSocket-Protocol: ,,"]
       ]) {
         const text = head("GET /v1/stream", [...own(broker), "x-plugin-pid: 9999999", ...lines])
         refused(yield* rawRequest(broker.port, text), 400, "bad_request", "stream")
       }
+    })
+  )
+
+  it.scopedLive("a request that offers another upgrade is served as any other, with its body and what follows it", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const offer = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"]
+      const body = `Content-Length: ${initialize.length}`
+      const offering = head("POST /v1/initialize", [...own(broker), body, ...offer]) + initialize
+      const plain = head("GET /v1/undispatched", own(broker))
+      const pipeline = new Pipeline(broker.port)
+      const ask = (text: string, methods: ReadonlyArray<string>) =>
+        Effect.map(
+          Effect.promise(() => pipeline.exchange(Buffer.from(text), methods)),
+          (answers) => answers.map(({ status }) => status)
+        )
+      assert.deepStrictEqual(yield* ask(offering, ["POST"]), [200])
+      assert.deepStrictEqual(yield* ask(plain, ["GET"]), [200], "the connection goes on")
+      assert.deepStrictEqual(
+        yield* ask(plain + offering + plain + offering, ["GET", "POST", "GET", "POST"]),
+        [200, 200, 200, 200]
+      )
+      pipeline.close()
+      const stranger = head("GET /v1/undispatched", [own(broker)[0]!, ...offer])
+      refused(yield* rawRequest(broker.port, stranger), 401, "unauthorized")
+      const { sockets } = yield* broker.status
+      assert.isAtMost(sockets.open, 3, "no connection is counted twice")
     })
   )
 

@@ -87,8 +87,6 @@ export const makeStream = (
     }
 
     return (request, socket, head) => {
-      // A reset during the handshake must find a listener.
-      socket.on("error", () => socket.destroy())
       const admission = admit(request, rules, streamRoutes)
       if ("_tag" in admission) return refuseUpgrade(socket, admission)
       const pluginPid = pidFromHeader(String(request.headers["x-plugin-pid"] ?? ""))
