@@ -56,8 +56,17 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
       channel.onWritable(channel)
     }
 
-    const hand = (channel: OpenChannel, frame: string) => {
-      channel.socket.send(frame, written(channel))
+    const hand = (channel: OpenChannel, frame: string, then?: () => void) => {
+      const hasLeft = written(channel)
+      channel.socket.send(
+        frame,
+        then === undefined
+          ? hasLeft
+          : () => {
+              hasLeft()
+              then()
+            }
+      )
       if (channel.socket.backlog() > congestedBytes) channel.isCongested = true
     }
 
@@ -117,6 +126,10 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
         if (channel.isCongested) return "congested"
         hand(channel, frame)
         return "pushed"
+      },
+      unsafeAnswer: (id, frame, then) => {
+        const channel = open.get(id)
+        if (channel !== undefined) hand(channel, frame, then)
       },
       unsafeIsWritable: (id) => open.get(id)?.isCongested === false,
       unsafeBroadcast: (frame) => {

@@ -15,7 +15,6 @@ import { IpcServer } from "../services/IpcServer.js"
 import { IpcTokens } from "../services/ipc/Auth.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { Limits } from "../services/Limits.js"
-import { BrokerDraining } from "../services/model/Errors.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
@@ -24,7 +23,7 @@ import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
 import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
-import { answerRefusals, endWith, refuse } from "./ipc/refusals.js"
+import { answerRefusals, endWith, leaving, refuse } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
 import { makeDirectSend, sendPath } from "./ipc/send.js"
@@ -108,11 +107,7 @@ export const layer = Layer.scoped(
       const admission = admit(request, rules, ipcRoutes)
       if ("_tag" in admission) return refuse(request, response, admission)
       if (shutdown.unsafeIsLeaving() && request.method !== "GET") {
-        return refuse(
-          request,
-          response,
-          new BrokerDraining({ message: "The broker is leaving and takes no new work.", retryable: true })
-        )
+        return refuse(request, response, leaving())
       }
       const serve = (json: unknown) => {
         remember(request, { ...admission, json })

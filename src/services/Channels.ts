@@ -16,6 +16,9 @@ export interface ChannelSocket {
   /** Bytes handed over that have not left the process. */
   readonly backlog: () => number
   readonly ping: () => void
+  /** Reads nothing more until `resume`. */
+  readonly pause: () => void
+  readonly resume: () => void
   /** Starts the closing handshake. */
   readonly close: (code: number, reason: string) => void
   /** Cuts the connection. */
@@ -65,6 +68,8 @@ export class Channels extends Context.Tag("broker/Channels")<
     readonly unsafeCurrent: (pluginPid: number) => Channel | undefined
     /** Hands a frame to the channel's socket. Only `pushed` frames were handed over. */
     readonly unsafePush: (id: ChannelId, frame: string) => PushResult
+    /** Hands over what the plugin asked for, congested or not; `written` is called once it left the process. */
+    readonly unsafeAnswer: (id: ChannelId, frame: string, written: () => void) => void
     /** True when a push would be `pushed`. */
     readonly unsafeIsWritable: (id: ChannelId) => boolean
     /** Hands a frame to every open channel, congested ones included. */

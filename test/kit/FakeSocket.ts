@@ -32,6 +32,15 @@ export class FakeSocket implements ChannelSocket {
     while (this.unread.length > 0) this.unread.shift()!.written()
   }
 
+  isPaused = false
+  pause(): void {
+    this.isPaused = true
+  }
+
+  resume(): void {
+    this.isPaused = false
+  }
+
   ping(): void {
     this.pings++
   }

@@ -30,6 +30,8 @@ class SlowSocket implements ChannelSocket {
     return this.waiting
   }
   ping() {}
+  pause() {}
+  resume() {}
   close() {}
   terminate() {}
 }

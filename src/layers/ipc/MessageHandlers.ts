@@ -8,6 +8,7 @@ import { Admitted } from "../../services/ipc/Auth.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
 import { DispatchNotAllowed } from "../../services/model/Errors.js"
 import { text } from "../../services/model/Metadata.js"
+import { callerOf } from "./caller.js"
 import { makeSend } from "./send.js"
 
 const onWire = ({ message, originalTarget, reason }: UndispatchedItem) => {
@@ -34,7 +35,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "messages", (handlers) =>
     const dispatch = yield* Dispatch
 
     return handlers
-      .handle("send", ({ headers, payload }) => send(headers, payload), { uninterruptible: true })
+      .handle("send", ({ headers, payload }) => send(callerOf(headers), payload), { uninterruptible: true })
       .handle("undispatched", () => Effect.sync(() => ({ items: inbox.unsafeList().map(onWire) })))
       .handle(
         "dispatch",

@@ -1,15 +1,21 @@
 /** What a plugin's channel means to the broker: its opening, its frames, and its end. */
-import { Effect, Either, Schema } from "effect"
+import { Effect, Option, Schema } from "effect"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
 import { type Channel, type ChannelSocket, Channels } from "../../services/Channels.js"
+import type { Directory } from "../../services/Directory.js"
 import { EventLog } from "../../services/EventLog.js"
-import { PluginFrame } from "../../services/ipc/StreamFrame.js"
+import { Receipt } from "../../services/ipc/StreamFrame.js"
 import { Limits } from "../../services/Limits.js"
 import { Mailboxes } from "../../services/Mailboxes.js"
 import { PushId } from "../../services/model/Ids.js"
 import { isDeeperThan } from "../../services/model/Json.js"
 import { Registry } from "../../services/Registry.js"
+import type { Sender } from "../../services/Sender.js"
+import type { Shutdown } from "../../services/Shutdown.js"
 import { Store, Transaction } from "../../services/Store.js"
+import { TooDeep } from "./body.js"
+import type { AnyRefusal } from "./refusals.js"
+import { makeStreamSends } from "./streamSends.js"
 
 /** An open channel, as its socket feeds it. */
 export interface PluginChannel {
@@ -27,12 +33,33 @@ export type OpenPluginChannel = (
   socket: ChannelSocket
 ) => PluginChannel
 
-const decodeFrame = Schema.decodeUnknownEither(PluginFrame)
+interface Frame {
+  readonly event: string
+  readonly request_id?: unknown
+}
+
+interface ReadFrame {
+  readonly frame: Frame
+  /** What is wrong with it, as far as it was read. */
+  readonly refused?: AnyRefusal
+}
+
+/** The text as a frame; `undefined` when it is none. */
+const parse = (text: string): Frame | undefined => {
+  try {
+    const json = JSON.parse(text)
+    return typeof json?.event === "string" ? json : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const decodeReceipt = Schema.decodeUnknownOption(Receipt)
 
 export const makePluginChannels: Effect.Effect<
   OpenPluginChannel,
   never,
-  Channels | Registry | Mailboxes | Store | Limits | BrokerConfig | EventLog
+  Channels | Registry | Directory | Mailboxes | Sender | Store | Shutdown | Limits | BrokerConfig | EventLog
 > = Effect.gen(function* () {
   const { jsonDepth } = yield* BrokerConfig
   const limits = yield* Limits
@@ -49,21 +76,19 @@ export const makePluginChannels: Effect.Effect<
     store.unsafeCommit(transaction)
   }
 
-  /** A frame the broker knows, or `undefined`: plugins may be newer than the broker. */
-  const parseFrame = (text: string): PluginFrame | undefined => {
-    try {
-      const json: unknown = JSON.parse(text)
-      if (!isDeeperThan(json, jsonDepth)) return Either.getOrUndefined(decodeFrame(json))
-      limits.unsafeHit("json_depth")
-      return undefined
-    } catch {
-      return undefined
-    }
+  const sendsOf = yield* makeStreamSends
+
+  /** Of a frame that nests too deep only what its answer needs. */
+  const read = (text: string): ReadonlyArray<ReadFrame> => {
+    const frame = parse(text)
+    if (frame === undefined) return []
+    if (!isDeeperThan(frame, jsonDepth)) return [{ frame }]
+    limits.unsafeHit("json_depth")
+    const refused = new TooDeep({ message: `The frame nests deeper than ${jsonDepth} levels.` })
+    return [{ frame: { event: frame.event, request_id: frame.request_id }, refused }]
   }
 
-  const handle = (transaction: Transaction, channel: Channel, text: string) => {
-    const frame = parseFrame(text)
-    if (frame === undefined) return
+  const handleReceipt = (transaction: Transaction, channel: Channel, frame: Receipt) => {
     const push = PushId(frame.push_id)
     const isKnown =
       frame.event === "push_ack"
@@ -80,11 +105,19 @@ export const makePluginChannels: Effect.Effect<
     if (replaced !== undefined) {
       commit((transaction) => registry.unsafeChannelReplaced(transaction, replaced, channel))
     }
+    const send = sendsOf(channel, socket)
     return {
-      receive: (texts) =>
+      receive: (texts) => {
+        const frames = texts.flatMap(read)
         commit((transaction) => {
-          for (const text of texts) handle(transaction, channel, text)
-        }),
+          for (const { frame } of frames) {
+            // Plugins may be newer than the broker: what it does not know is ignored.
+            const receipt = Option.getOrUndefined(decodeReceipt(frame))
+            if (receipt !== undefined) handleReceipt(transaction, channel, receipt)
+          }
+        })
+        for (const { frame, refused } of frames) if (frame.event === "send") send(frame, refused)
+      },
       heard: () => channels.unsafeHeard(channel),
       closed: (code, answered) => {
         // Replaced before: its endpoints have moved on.

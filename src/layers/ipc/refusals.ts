@@ -64,6 +64,10 @@ export const endWith = (socket: Duplex, status: number, json: unknown, headers =
   socket.once("close", () => clearTimeout(cutOff))
 }
 
+/** For new work while the broker leaves. */
+export const leaving = (): AnyRefusal =>
+  new Errors.BrokerDraining({ message: "The broker is leaving and takes no new work.", retryable: true })
+
 const respond = (refusal: AnyRefusal) =>
   HttpServerResponse.unsafeJson(Errors.bodyOf(refusal), { status: statusOf(refusal) })
 

@@ -1,5 +1,5 @@
 /**
- * `POST /v1/send`: one function for the platform's route and for the direct one. Sending is what plugins do most, and the
+ * `POST /v1/send`: one function for the platform's route, for the direct one and for `stream_send_v1`. Sending is what plugins do most, and the
  * platform's way from a request to a handler and back costs more than the rest of it; see `docs/decisions`.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
@@ -8,20 +8,21 @@ import { Directory } from "../../services/Directory.js"
 import { EventLog } from "../../services/EventLog.js"
 import { CallerHeaders } from "../../services/ipc/Fields.js"
 import { type SendQueued, SendRequest, type SendResponse } from "../../services/ipc/MessageGroup.js"
-import { InternalError, UnknownEndpoint } from "../../services/model/Errors.js"
+import { bodyOf, InternalError, UnknownEndpoint } from "../../services/model/Errors.js"
+import type { Caller } from "../../services/model/Ownership.js"
 import { Sender } from "../../services/Sender.js"
 import { callerOf, ownEndpoint } from "./caller.js"
-import { answer, decodeRefusal, isRefusal, refuse } from "./refusals.js"
+import { answer, decodeRefusal, isRefusal, refuse, statusOf } from "./refusals.js"
 
 /** Sends as the endpoint the request names, for a caller that may. */
 export const makeSend = Effect.gen(function* () {
   const sender = yield* Sender
   const directory = yield* Directory
-  return (headers: typeof CallerHeaders.Type, request: typeof SendRequest.Type) =>
+  return (caller: Caller, request: typeof SendRequest.Type) =>
     ownEndpoint(
       directory.unsafeGet(request.endpoint_id),
       request.endpoint_id,
-      callerOf(headers),
+      caller,
       (message) => new UnknownEndpoint({ message })
     ).pipe(
       Effect.flatMap((endpoint) =>
@@ -44,16 +45,35 @@ export const makeSend = Effect.gen(function* () {
 
 export const sendPath = "/v1/send"
 
-const decodeHeaders = Schema.decodeUnknownEither(CallerHeaders)
-const decodeRequest = Schema.decodeUnknownEither(SendRequest)
-
-/** The route on the node server itself: an admitted request, and its body as JSON. */
-export const makeDirectSend = Effect.gen(function* () {
+/** Sends in a fiber of its own, and calls `answered` once with status and body. */
+export const makeAnsweredSend = Effect.gen(function* () {
   const send = yield* makeSend
   const log = yield* EventLog
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
 
-  return (request: IncomingMessage, response: ServerResponse, json: unknown) => {
+  return (
+    caller: Caller,
+    request: typeof SendRequest.Type,
+    answered: (status: number, body: unknown) => void
+  ): void => {
+    runFork(send(caller, request)).addObserver((exit) => {
+      if (Exit.isSuccess(exit)) return answered(exit.value.status === "queued" ? 202 : 200, exit.value)
+      const error = Cause.squash(exit.cause)
+      if (isRefusal(error)) return answered(statusOf(error), bodyOf(error))
+      log.unsafeLog("error", "ipc_route_error", { path: sendPath, cause: Cause.pretty(exit.cause) })
+      const fault = new InternalError({ message: "The broker made a mistake; its log says more." })
+      answered(statusOf(fault), bodyOf(fault))
+    })
+  }
+})
+
+const decodeHeaders = Schema.decodeUnknownEither(CallerHeaders)
+const decodeRequest = Schema.decodeUnknownEither(SendRequest)
+
+/** The route on the node server itself: an admitted request, and its body as JSON. */
+export const makeDirectSend = Effect.map(
+  makeAnsweredSend,
+  (send) => (request: IncomingMessage, response: ServerResponse, json: unknown) => {
     const headers = decodeHeaders(request.headers)
     if (headers._tag === "Left") {
       return refuse(request, response, decodeRefusal(ParseResult.ArrayFormatter.formatErrorSync(headers.left)))
@@ -62,12 +82,6 @@ export const makeDirectSend = Effect.gen(function* () {
     if (body._tag === "Left") {
       return refuse(request, response, decodeRefusal(ParseResult.ArrayFormatter.formatErrorSync(body.left)))
     }
-    runFork(send(headers.right, body.right)).addObserver((exit) => {
-      if (Exit.isSuccess(exit)) return answer(response, exit.value.status === "queued" ? 202 : 200, exit.value)
-      const error = Cause.squash(exit.cause)
-      if (isRefusal(error)) return refuse(request, response, error)
-      log.unsafeLog("error", "ipc_route_error", { path: sendPath, cause: Cause.pretty(exit.cause) })
-      refuse(request, response, new InternalError({ message: "The broker made a mistake; its log says more." }))
-    })
+    send(callerOf(headers.right), body.right, (status, what) => answer(response, status, what))
   }
-})
+)

@@ -6,23 +6,19 @@ import { Effect } from "effect"
 import { WebSocket, WebSocketServer } from "ws"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
 import { type ChannelSocket, Channels } from "../../services/Channels.js"
+import type { Directory } from "../../services/Directory.js"
 import type { EventLog } from "../../services/EventLog.js"
 import { pidFromHeader } from "../../services/ipc/Fields.js"
 import { Limits } from "../../services/Limits.js"
 import type { Mailboxes } from "../../services/Mailboxes.js"
-import {
-  BadRequest,
-  BrokerDraining,
-  ChannelContended,
-  PluginPidInvalid,
-  TooManyChannels
-} from "../../services/model/Errors.js"
+import { BadRequest, ChannelContended, PluginPidInvalid, TooManyChannels } from "../../services/model/Errors.js"
 import type { Registry } from "../../services/Registry.js"
+import type { Sender } from "../../services/Sender.js"
 import { Shutdown } from "../../services/Shutdown.js"
 import type { Store } from "../../services/Store.js"
 import { type AdmissionRules, admit } from "./admission.js"
 import { makePluginChannels, type PluginChannel } from "./pluginChannel.js"
-import { refuseUpgrade } from "./refusals.js"
+import { leaving, refuseUpgrade } from "./refusals.js"
 import type { Routes } from "./routes.js"
 
 const streamPath = "/v1/stream"
@@ -40,7 +36,17 @@ export const makeStream = (
 ): Effect.Effect<
   (request: IncomingMessage, socket: Duplex, head: Buffer) => void,
   never,
-  Channels | Registry | Mailboxes | Store | Shutdown | Limits | BrokerConfig | EventLog | Scope.Scope
+  | Channels
+  | Registry
+  | Directory
+  | Mailboxes
+  | Sender
+  | Store
+  | Shutdown
+  | Limits
+  | BrokerConfig
+  | EventLog
+  | Scope.Scope
 > =>
   Effect.gen(function* () {
     const config = yield* BrokerConfig
@@ -69,9 +75,7 @@ export const makeStream = (
       if (pluginPid === undefined) {
         return new PluginPidInvalid({ message: "The header x-plugin-pid must be the plugin's process id." })
       }
-      if (shutdown.unsafeIsLeaving()) {
-        return new BrokerDraining({ message: "The broker is leaving.", retryable: true })
-      }
+      if (shutdown.unsafeIsLeaving()) return leaving()
       if (channels.unsafeWait(pluginPid) !== undefined) {
         limits.unsafeHit("channel_contention")
         return new ChannelContended({
@@ -118,6 +122,8 @@ const channelSocket = (socket: WebSocket): StreamSocket => {
     ping: () => {
       if (socket.readyState === WebSocket.OPEN) socket.ping()
     },
+    pause: () => socket.pause(),
+    resume: () => socket.resume(),
     close: (code, reason) => {
       if (socket.readyState === WebSocket.OPEN) closedWith = code
       socket.close(code, reason)

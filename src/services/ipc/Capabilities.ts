@@ -8,6 +8,7 @@ export const capabilities = {
   endpoint_owner_token_v1: true,
   endpoint_resume_v1: true,
   send_idempotency_v1: true,
+  stream_send_v1: true,
   remote_spawn_v1: true
 } as const
 

@@ -1,6 +1,7 @@
 /** Frames of the plugin stream: one JSON object per WebSocket text message, told apart by `event`. */
 import { Schema } from "effect"
-import { Metadata, optional } from "./Fields.js"
+import { absentable, Metadata, optional } from "./Fields.js"
+import { SendRequest } from "./MessageGroup.js"
 
 /** An inbound message. With `push_id` the plugin answers `push_ack` or `push_nack`. */
 export const MessageReceived = Schema.Struct({
@@ -24,8 +25,18 @@ export const PresenceChanged = Schema.Struct({
 })
 export interface PresenceChanged extends Schema.Schema.Type<typeof PresenceChanged> {}
 
+/** The answer to a `send`: status and body as `POST /v1/send` would have answered. Answers come in any order. */
+export const SendResult = Schema.Struct({
+  event: Schema.Literal("send_result"),
+  /** That of the `send`; `null` where it had none that can be repeated. */
+  request_id: Schema.NullOr(Schema.String),
+  status: Schema.Number,
+  body: Schema.Unknown
+})
+export interface SendResult extends Schema.Schema.Type<typeof SendResult> {}
+
 /** What the broker sends. */
-export const BrokerFrame = Schema.Union(MessageReceived, PresenceChanged)
+export const BrokerFrame = Schema.Union(MessageReceived, PresenceChanged, SendResult)
 export type BrokerFrame = typeof BrokerFrame.Type
 
 /** The plugin has taken the message. */
@@ -38,8 +49,24 @@ export const PushNack = Schema.Struct({
   reason: optional(Schema.String)
 })
 
+export const Receipt = Schema.Union(PushAck, PushNack)
+export type Receipt = typeof Receipt.Type
+
+/**
+ * Sends a message by the rules of `POST /v1/send`; the channel's process is the caller. Messages of one channel reach the network
+ * in the order of their frames. While `streamSends` of them are unanswered the channel is not read.
+ */
+export const SendFrame = Schema.Struct({
+  event: Schema.Literal("send"),
+  /** Names the answer; 1 to 128 characters. */
+  request_id: Schema.String.pipe(Schema.minLength(1), Schema.maxLength(128)),
+  /** As `x-endpoint-owner-token`. */
+  endpoint_owner_token: absentable(Schema.String),
+  ...SendRequest.fields
+})
+
 /** What a plugin sends. Anything else is ignored, for plugins newer than the broker. */
-export const PluginFrame = Schema.Union(PushAck, PushNack)
+export const PluginFrame = Schema.Union(Receipt, SendFrame)
 export type PluginFrame = typeof PluginFrame.Type
 
 /** Close codes of the stream. */

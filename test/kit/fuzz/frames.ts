@@ -1,6 +1,7 @@
 /** Frames of a WebSocket that are almost right. */
 import { almostJson } from "./json.js"
 import type { Random } from "./Random.js"
+import type { World } from "./World.js"
 
 interface Frame {
   readonly opcode: number
@@ -42,18 +43,29 @@ const ping = 9
 const pong = 10
 
 const events = ["push_ack", "push_nack", "message_received", "presence_changed", "", "__proto__"]
-const frameJson = (random: Random): Buffer =>
-  almostJson(random, {
-    event: random.pick(events),
-    push_id: random.pick(["p1", "1", "", "x".repeat(300)]),
-    ...(random.chance(0.5) ? { reason: "busy" } : {})
-  })
+const ids = ["p1", "1", "", "x".repeat(300)]
+const receiptJson = (random: Random) => ({
+  event: random.pick(events),
+  push_id: random.pick(ids),
+  ...(random.chance(0.5) ? { reason: "busy" } : {})
+})
+const sendJson = (random: Random, { victim }: World) => ({
+  event: "send",
+  request_id: random.pick(ids),
+  endpoint_id: victim.id,
+  to: victim.address,
+  content: "hello",
+  ...(random.chance(0.5) ? { endpoint_owner_token: victim.ownerToken, metadata: { in_reply_to: "c1" } } : {}),
+  ...(random.chance(0.2) ? { idempotency_key: random.pick(ids), store: true } : {})
+})
+const frameJson = (random: Random, world: World): Buffer =>
+  almostJson(random, random.chance(0.5) ? receiptJson(random) : sendJson(random, world))
 
 const isText = (bytes: Buffer) => Buffer.from(bytes.toString("utf8")).equals(bytes)
 
 /** Frames that any WebSocket takes: what is odd is what they say. */
-export const goodFrame = (random: Random): Buffer => {
-  const payload = frameJson(random)
+export const goodFrame = (random: Random, world: World): Buffer => {
+  const payload = frameJson(random, world)
   return random.weighted<() => Buffer>([
     [8, () => encode(random, { opcode: isText(payload) ? text : binary, payload })],
     [1, () => encode(random, { opcode: binary, payload })],
@@ -107,7 +119,7 @@ export const badFrame = (random: Random): Buffer => {
 }
 
 /** Part of a frame: the connection ends in the middle of it. */
-export const halfFrame = (random: Random): Buffer => {
-  const whole = goodFrame(random)
+export const halfFrame = (random: Random, world: World): Buffer => {
+  const whole = goodFrame(random, world)
   return whole.subarray(0, 1 + random.below(whole.length))
 }

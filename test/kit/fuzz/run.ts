@@ -84,7 +84,7 @@ const rough = async (random: Random, world: World, tally: Tally) => {
 
 const upgrade = async (random: Random, world: World, tally: Tally) => {
   const input = handshakeInput(random, world)
-  const more = random.chance(0.2) ? [goodFrame(random)] : []
+  const more = random.chance(0.2) ? [goodFrame(random, world)] : []
   const half = random.chance(0.1)
   const ending = half ? random.pick<Ending>(["destroy", "reset", "end"]) : random.weighted(endings)
   const pieces = half ? [input.subarray(0, random.below(input.length))] : [input, ...more]
@@ -97,9 +97,9 @@ const upgrade = async (random: Random, world: World, tally: Tally) => {
 
 /** A stream with frames that are good and odd, and a last one that is not good, or a connection that ends. */
 const stream = async (random: Random, world: World, tally: Tally) => {
-  const frames = random.some(12, () => goodFrame(random))
+  const frames = random.some(12, () => goodFrame(random, world))
   const isBad = random.chance(0.6)
-  const last = isBad ? badFrame(random) : random.chance(0.5) ? halfFrame(random) : Buffer.alloc(0)
+  const last = isBad ? badFrame(random) : random.chance(0.5) ? halfFrame(random, world) : Buffer.alloc(0)
   const opening = handshake(random, world)
   const pieces = random.chance(0.3) ? [Buffer.concat([opening, ...frames, last])] : [opening, ...frames, last]
   const ending = isBad ? "end" : random.pick<Ending>(["end", "destroy", "reset"])
