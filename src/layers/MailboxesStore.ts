@@ -18,7 +18,7 @@ import { ordered, under } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { frameOf, keyOf, letterOf, mail, measure, placeOf } from "./internal/mail.js"
+import { frameOf, keyOf, letterOf, mail, measure, placeOf, recordOf } from "./internal/mail.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
@@ -89,17 +89,16 @@ export const layer: Layer.Layer<
       ledger.unsafeCount("accepted", 1)
     }
 
+    const put = (transaction: Transaction, mailbox: Mailbox, letter: Letter) =>
+      transaction.put(mail, keyOf(mailbox.key, letter.place), recordOf(letter))
+
     /** Puts the letters into one commit; they are accepted when it is durable. */
     const write = (transaction: Transaction, mailbox: Mailbox, letters: ReadonlyArray<Letter>) => {
       if (letters.length === 0) return
       for (const letter of letters) {
         countAccepted(letter)
         quota.add(1, letter.message.bytes)
-        transaction.put(mail, keyOf(mailbox.key, letter.place), {
-          message: letter.message,
-          failures: letter.failures,
-          pushed: letter.redelivered || letter.pushedAt !== undefined
-        })
+        put(transaction, mailbox, letter)
       }
       transaction.onDurable(() => {
         accept(letters)
@@ -255,9 +254,10 @@ export const layer: Layer.Layer<
     const detach = (transaction: Transaction, mailbox: Mailbox) => {
       if (mailbox.state.deliversOver === undefined) return
       unbind(mailbox)
-      const { dead, write: returned } = mailbox.state.detach()
+      const { dead, failed, write: returned } = mailbox.state.detach()
       if (dead !== undefined) bury(transaction, mailbox, dead)
       write(transaction, mailbox, returned)
+      if (failed !== undefined && !returned.includes(failed)) put(transaction, mailbox, failed)
     }
 
     const bury = (transaction: Transaction, mailbox: Mailbox, letter: Letter) => {
@@ -368,6 +368,7 @@ export const layer: Layer.Layer<
           reason
         })
         if (refused.dead) bury(transaction, mailbox, refused.letter)
+        else if (!refused.write.includes(refused.letter)) put(transaction, mailbox, refused.letter)
         write(transaction, mailbox, refused.write)
         pump(transaction, mailbox)
         return true

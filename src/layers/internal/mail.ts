@@ -40,6 +40,12 @@ export const measure = (store: Store["Type"], endpoint: EndpointKey) => {
 }
 const page = 1_000
 
+export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): MailRecord => ({
+  message,
+  failures,
+  pushed: redelivered || pushedAt !== undefined
+})
+
 export const letterOf = (place: Place, { failures, message, pushed }: MailRecord, knownUpTo: Place): Letter => ({
   message,
   place,

@@ -254,9 +254,13 @@ export class MailboxState {
 
   /**
    * The channel ended or was replaced. What was in flight waits for the next one; the live part of it must be written.
-   * The oldest counts a failed delivery and may be dead.
+   * The oldest counts a failed delivery (`failed`) and may be dead.
    */
-  detach(): { readonly write: ReadonlyArray<Letter>; readonly dead: Letter | undefined } {
+  detach(): {
+    readonly write: ReadonlyArray<Letter>
+    readonly failed: Letter | undefined
+    readonly dead: Letter | undefined
+  } {
     this.outlet = undefined
     const returned = [...this.inFlight.values()].sort(byPlace)
     const pushIds = [...this.inFlight.keys()]
@@ -268,7 +272,8 @@ export class MailboxState {
       this.forget(oldest)
       returned.shift()
     }
-    return { write: returned.flatMap((letter) => this.comeBack(letter)), dead }
+    const failed = dead === undefined ? oldest : undefined
+    return { write: returned.flatMap((letter) => this.comeBack(letter)), failed, dead }
   }
 
   /** The mailbox ends. What memory holds, in order; `unloaded` more lie in the store behind `after`. `bytes` counts all. */
