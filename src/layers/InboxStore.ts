@@ -5,11 +5,12 @@ import { Emitters } from "../services/Emitters.js"
 import { Inbox, type UndispatchedItem } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { ordered } from "../services/model/StoreKey.js"
-import { Store, table } from "../services/Store.js"
+import { Store, Transaction, table } from "../services/Store.js"
+import { makeSweeper } from "./internal/sweeper.js"
 
 const records = table<UndispatchedItem>("inbox", 1)
 
-export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | BrokerConfig> = Layer.effect(
+export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | BrokerConfig> = Layer.scoped(
   Inbox,
   Effect.gen(function* () {
     const { inboxBytes, inboxMessages } = yield* BrokerConfig
@@ -21,10 +22,43 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
     let bytes = 0
     let last = 0
 
+    const take = (transaction: Transaction, id: string) => {
+      const taken = items.get(id)
+      if (taken === undefined) return undefined
+      items.delete(id)
+      bytes -= taken.item.message.bytes
+      transaction.delete(records, ordered(taken.place))
+      transaction.onDurable(() => {
+        for (const listener of listeners) listener()
+      })
+      return taken.item
+    }
+
+    const sweeper = yield* makeSweeper((now) => {
+      const transaction = new Transaction()
+      let next = Number.POSITIVE_INFINITY
+      for (const { item } of [...items.values()]) {
+        const { expiresAt = Number.POSITIVE_INFINITY, id } = item.message
+        if (expiresAt > now) {
+          next = Math.min(next, expiresAt)
+          continue
+        }
+        take(transaction, id)
+        ledger.unsafeCount("expired", 1)
+        emitters.unsafeRemoved(transaction, id, "expired")
+      }
+      store.unsafeCommit(transaction)
+      return Number.isFinite(next) ? next : undefined
+    })
+    const watch = ({ message }: UndispatchedItem) => {
+      if (message.expiresAt !== undefined) sweeper.unsafeWakeAt(message.expiresAt)
+    }
+
     for (const [key, item] of store.unsafeRange(records, { from: "", until: "~" })) {
       last = Number.parseInt(key, 36)
       items.set(item.message.id, { place: last, item })
       bytes += item.message.bytes
+      watch(item)
     }
     ledger.unsafeHolds("inbox", () => items.size)
     ledger.unsafeCount("accepted", items.size)
@@ -48,19 +82,10 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
         bytes += item.message.bytes
         transaction.put(records, ordered(place), item)
         emitters.unsafeAdded(transaction, item)
+        watch(item)
       },
       unsafeGet: (id) => items.get(id)?.item,
-      unsafeTake: (transaction, id) => {
-        const taken = items.get(id)
-        if (taken === undefined) return undefined
-        items.delete(id)
-        bytes -= taken.item.message.bytes
-        transaction.delete(records, ordered(taken.place))
-        transaction.onDurable(() => {
-          for (const listener of listeners) listener()
-        })
-        return taken.item
-      },
+      unsafeTake: take,
       unsafeList: () => [...items.values()].sort((a, b) => a.place - b.place).map(({ item }) => item),
       unsafeUsage: () => ({
         messages: items.size,

@@ -2,7 +2,7 @@
  * The undispatched inbox: messages no endpoint could take, in arrival order, until the owner hands them to one.
  *
  * It takes new mail up to its capacity (messages and bytes); what is beyond waits at the network. Mail the broker has
- * accepted before always enters.
+ * accepted before always enters. A message whose time is over leaves, is counted as expired, and the platform is told.
  */
 import { Context, Schema } from "effect"
 import { Message } from "./model/Message.js"

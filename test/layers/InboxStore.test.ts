@@ -10,9 +10,15 @@ import { MessageId } from "../../src/services/model/Ids.js"
 import { Store, Transaction } from "../../src/services/Store.js"
 import { groundWith, settle } from "../kit/core.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { commit } from "../kit/steps.js"
+import { commit, pass } from "../kit/steps.js"
 
-const item = (id: string, given: { readonly bytes?: number; readonly content?: string } = {}): UndispatchedItem => ({
+interface Given {
+  readonly bytes?: number
+  readonly content?: string
+  readonly expiresAt?: number
+}
+
+const item = (id: string, given: Given = {}): UndispatchedItem => ({
   message: {
     id: MessageId(id),
     from: "mstp://peer",
@@ -20,7 +26,8 @@ const item = (id: string, given: { readonly bytes?: number; readonly content?: s
     contentType: "text",
     metadata: {},
     arrivedAt: 0,
-    bytes: given.bytes ?? 100
+    bytes: given.bytes ?? 100,
+    ...(given.expiresAt === undefined ? {} : { expiresAt: given.expiresAt })
   },
   reason: "unaddressed"
 })
@@ -32,9 +39,11 @@ interface Options {
   readonly store?: FakeStore
   /** Ids whose arrival was reported. */
   readonly reported?: Array<string>
+  /** Ids whose removal was reported, with the reason. */
+  readonly removed?: Array<string>
 }
 
-const layer = ({ reported = [], settings = {}, store = new FakeStore() }: Options = {}) =>
+const layer = ({ removed = [], reported = [], settings = {}, store = new FakeStore() }: Options = {}) =>
   InboxStore.layer.pipe(
     Layer.provide(
       Layer.succeed(Emitters, {
@@ -42,7 +51,9 @@ const layer = ({ reported = [], settings = {}, store = new FakeStore() }: Option
           reported.push(message.id)
         },
         unsafeDispatched: nothing,
-        unsafeRemoved: nothing,
+        unsafeRemoved: (_, id, reason) => {
+          removed.push(`${id} ${reason}`)
+        },
         unsafePresence: nothing,
         unsafeTaskHint: nothing
       })
@@ -123,6 +134,51 @@ describe("the inbox", () => {
       yield* settle
       assert.strictEqual(freed, 1)
     }).pipe(Effect.provide(layer({ store })))
+  })
+})
+
+describe("a message whose time is over", () => {
+  it.scoped("leaves when it is, counted and reported; those that may stay, stay", () => {
+    const removed: Array<string> = []
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const inbox = yield* Inbox
+      let freed = 0
+      inbox.unsafeOnSpace(() => {
+        freed++
+      })
+      yield* add(
+        item("a", { expiresAt: 2_000 }),
+        item("b"),
+        item("c", { expiresAt: 1_000 }),
+        item("d", { expiresAt: 3_000 })
+      )
+      yield* pass(999)
+      assert.deepStrictEqual(yield* ids, ["a", "b", "c", "d"])
+      yield* pass(1)
+      assert.deepStrictEqual(yield* ids, ["a", "b", "d"])
+      yield* pass(1_500)
+      assert.deepStrictEqual(yield* ids, ["b", "d"])
+      assert.deepStrictEqual(removed, ["c expired", "a expired"])
+      assert.strictEqual(freed, 2)
+      assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 4, inbox: 2, expired: 2, unaccounted: 0 })
+      assert.lengthOf(store.recordsOf("inbox"), 2)
+    }).pipe(Effect.provide(layer({ removed, store })))
+  })
+
+  it.scoped("leaves at once when the time passed while no broker ran", () => {
+    const store = new FakeStore()
+    const removed: Array<string> = []
+    return Effect.gen(function* () {
+      yield* add(item("a", { expiresAt: 2_000 }), item("b")).pipe(Effect.provide(layer({ store })))
+      yield* pass(5_000)
+      yield* Effect.gen(function* () {
+        yield* settle
+        assert.deepStrictEqual(yield* ids, ["b"])
+        assert.deepStrictEqual(removed, ["a expired"])
+        assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 2, inbox: 1, expired: 1, unaccounted: 0 })
+      }).pipe(Effect.provide(layer({ store, removed })))
+    })
   })
 })
 

@@ -6,6 +6,9 @@ export interface Sweeper {
   readonly unsafeWakeAt: (at: number) => void
 }
 
+/** A timer can wait no longer; the sweeper then sleeps once more. */
+const longest = 2 ** 31 - 1
+
 /**
  * One fiber that sleeps until something is due. `sweep` does what is due and says when to come back; `undefined` means not
  * before somebody calls `unsafeWakeAt`.
@@ -21,7 +24,7 @@ export const makeSweeper = (sweep: (now: number) => number | undefined): Effect.
       moved.unsafeClose()
       if (planned === Number.POSITIVE_INFINITY) return moved.await
       // The clock counts whole milliseconds: a shorter wait would be none, and end before the time has come.
-      const wait = Math.max(0, Math.ceil(planned - clock.unsafeCurrentTimeMillis()))
+      const wait = Math.min(longest, Math.max(0, Math.ceil(planned - clock.unsafeCurrentTimeMillis())))
       return Effect.raceFirst(moved.await, Effect.sleep(wait))
     })
 
