@@ -23,7 +23,8 @@ class Owned extends Map<string, OwnedId> {
  */
 export class RecentIds {
   private readonly byEndpoint = new Map<EndpointKey, Owned>()
-  private readonly byId = new Map<string, Set<EndpointKey>>()
+  /** Nearly every id has one owner: a set of its own would cost more than all the rest of it. */
+  private readonly byId = new Map<string, EndpointKey | Set<EndpointKey>>()
   private next = 0
   private readonly limits: { readonly count: number; readonly ageMs: number }
   private readonly onRemoved: (endpoint: EndpointKey, id: string) => void
@@ -62,8 +63,8 @@ export class RecentIds {
     if (ids?.delete(id) !== true) return
     if (ids.size === 0) this.byEndpoint.delete(endpoint)
     const owners = this.byId.get(id)!
-    owners.delete(endpoint)
-    if (owners.size === 0) this.byId.delete(id)
+    if (typeof owners !== "number") owners.delete(endpoint)
+    if (typeof owners === "number" || owners.size === 0) this.byId.delete(id)
     this.onRemoved(endpoint, id)
   }
 
@@ -79,9 +80,9 @@ export class RecentIds {
   /** The endpoints that have the id, the first one first. */
   owners(id: string, now: number): ReadonlyArray<EndpointKey> {
     const owners = this.byId.get(id)
-    return owners === undefined
-      ? []
-      : Array.from(owners).filter((endpoint) => !this.isTooOld(this.since(endpoint, id)!, now))
+    if (owners === undefined) return []
+    const all = typeof owners === "number" ? [owners] : Array.from(owners)
+    return all.filter((endpoint) => !this.isTooOld(this.since(endpoint, id)!, now))
   }
 
   has(id: string): boolean {
@@ -111,8 +112,9 @@ export class RecentIds {
 
   private addOwner({ endpoint, id }: OwnedId): void {
     const owners = this.byId.get(id)
-    if (owners === undefined) this.byId.set(id, new Set([endpoint]))
-    else owners.add(endpoint)
+    if (owners === undefined) this.byId.set(id, endpoint)
+    else if (typeof owners !== "number") owners.add(endpoint)
+    else if (owners !== endpoint) this.byId.set(id, new Set([owners, endpoint]))
   }
 
   private makeNewest(owned: OwnedId): void {
