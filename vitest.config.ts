@@ -1,7 +1,19 @@
 import { availableParallelism } from "node:os"
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
 
+const source = (path: string) => fileURLToPath(new URL(`src/${path}/index.ts`, import.meta.url))
+
 export default defineConfig({
+  // Examples name the package; its sources are tested.
+  resolve: {
+    alias: {
+      "runtime-broker/services": source("services"),
+      "runtime-broker/layers": source("layers"),
+      "runtime-broker/programs": source("programs"),
+      "runtime-broker/testing": source("services/contracts")
+    }
+  },
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 20_000,

@@ -7,7 +7,9 @@ import * as InstanceLockFile from "../layers/InstanceLockFile.js"
 import * as LivenessProcess from "../layers/LivenessProcess.js"
 import * as PathsUserData from "../layers/PathsUserData.js"
 import { AccountCheck } from "../services/AccountCheck.js"
-import { BrokerConfig } from "../services/BrokerConfig.js"
+import { BrokerConfig, type Settings } from "../services/BrokerConfig.js"
+import { Connector } from "../services/Connector.js"
+import type { Credentials, CredentialsError } from "../services/Credentials.js"
 import { Discovery } from "../services/Discovery.js"
 import { EventLog } from "../services/EventLog.js"
 import type { AlreadyRunning } from "../services/InstanceLock.js"
@@ -17,7 +19,8 @@ import { serverVersion } from "../services/ipc/Capabilities.js"
 import { version } from "../services/model/Version.js"
 import { Paths } from "../services/Paths.js"
 import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
-import { brokerWith } from "./Graph.js"
+import type { StoreError } from "../services/StoreReport.js"
+import { brokerWith, type Variants } from "./Graph.js"
 import { leave } from "./leave.js"
 import { credentialsFor, variantsFor } from "./variants.js"
 
@@ -35,8 +38,16 @@ export interface Ready {
   readonly logFile: string
 }
 
+/** The identity a broker runs for, and the parts that have variants. */
+export interface Parts {
+  readonly credentials: Layer.Layer<Credentials, CredentialsError>
+  readonly variants: Variants<StoreError>
+}
+
 export interface DaemonOptions {
   readonly environment: { readonly [name: string]: string | undefined }
+  /** What the broker is made of; unless given, what the settings ask for. */
+  readonly parts?: (settings: Settings) => Parts
   /** Settings from the command line. */
   readonly flags: { readonly [name: string]: string }
   readonly onReady: (ready: Ready) => Effect.Effect<void>
@@ -64,14 +75,17 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
   Effect.gen(function* () {
     const base = PathsUserData.baseDirectory(options.environment)
     const settings = yield* BrokerConfigSources.read(BrokerConfigSources.sourcesFor(base, options))
-    const credentials = credentialsFor(settings, options.environment)
+    const { credentials, variants } = options.parts?.(settings) ?? {
+      credentials: credentialsFor(settings, options.environment),
+      variants: variantsFor(settings)
+    }
 
     const ground = EventLogFile.effectLogger.pipe(
       Layer.provideMerge(EventLogFile.layer),
       Layer.provideMerge(PathsUserData.layer(base)),
       Layer.provideMerge(Layer.mergeAll(credentials, LivenessProcess.layer, Layer.succeed(BrokerConfig, settings)))
     )
-    const broker = brokerWith(variantsFor(settings)).pipe(
+    const broker = brokerWith(variants).pipe(
       Layer.provideMerge(DiscoveryFile.layer),
       // Before anything is opened, and until everything is closed.
       Layer.provideMerge(InstanceLockFile.layer),
@@ -81,14 +95,15 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
     const life = Effect.gen(function* () {
       const { url } = yield* IpcServer
       const tokens = yield* IpcTokens
+      const connector = (yield* Connector).name
       const paths = yield* Paths
       const log = yield* EventLog
       yield* (yield* Discovery).publish({ url, bearerToken: tokens.plugin, operatorToken: tokens.operator })
-      log.unsafeLog("info", "broker_ready", { url, version: serverVersion(version), connector: settings.connector })
+      log.unsafeLog("info", "broker_ready", { url, version: serverVersion(version), connector })
       yield* options.onReady({
         version: serverVersion(version),
         account: settings.accountId,
-        connector: settings.connector,
+        connector,
         url,
         pid: process.pid,
         discoveryFile: paths.discoveryFile,

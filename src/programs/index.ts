@@ -2,3 +2,5 @@
 export * as Daemon from "./daemon.js"
 export * as Graph from "./Graph.js"
 export * as Leave from "./leave.js"
+export * as Main from "./main.js"
+export * as Variants from "./variants.js"

@@ -2,7 +2,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect } from "effect"
 import { isFailure } from "../services/Shutdown.js"
-import { daemon } from "./daemon.js"
+import { type DaemonOptions, daemon } from "./daemon.js"
 
 /** 0: stopped, already running, or superseded. 1: could not start or run. 2: wrong usage. */
 export type ExitCode = 0 | 1 | 2
@@ -29,14 +29,16 @@ const tell = (event: string, fields: object, sentences: ReadonlyArray<string>) =
     ? Effect.forEach(sentences, print, { discard: true })
     : print(JSON.stringify({ event, ts: new Date().toISOString(), ...fields }))
 
-/** Runs the broker in the foreground. */
+/** Runs the broker in the foreground; `parts` puts it on a network of one's own. */
 export const runDaemon = (
   flags: { readonly [name: string]: string },
-  hints: ReadonlyArray<string>
+  hints: ReadonlyArray<string>,
+  parts?: DaemonOptions["parts"]
 ): Effect.Effect<ExitCode> =>
   daemon({
     environment: process.env,
     flags,
+    ...(parts === undefined ? {} : { parts }),
     onReady: (ready) =>
       tell("broker_ready", ready, [
         `${ready.version} is running for account "${ready.account}" on the ${ready.connector} network.`,

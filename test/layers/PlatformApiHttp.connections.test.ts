@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Layer, Option, TestClock } from "effect"
 import * as PlatformApiHttp from "../../src/layers/PlatformApiHttp.js"
 import { PlatformApi } from "../../src/services/PlatformApi.js"
+import { eventually } from "../kit/broker.js"
 import { FakePlatformServer, type Scripted } from "../kit/FakePlatformServer.js"
 import { turns } from "../kit/ground.js"
 import {
@@ -129,6 +130,7 @@ describe("on real connections", () => {
 
   it.scopedLive("an interrupted call ends at once and takes its connection with it", () => {
     const server = new FakePlatformServer()
+    const open = Effect.sync(() => server.open)
     return Effect.gen(function* () {
       const platform = yield* PlatformApi
       for (const fault of ["hang", "hangInBody"] as const) {
@@ -136,13 +138,11 @@ describe("on real connections", () => {
         const fibers = yield* Effect.forEach(callNames, (name) =>
           Effect.fork(calls(platform)[name] as Effect.Effect<unknown>)
         )
-        yield* Effect.sleep(100)
-        assert.isAbove(server.open, 0)
+        yield* eventually(open, (count) => count > 0)
         const started = performance.now()
         for (const fiber of fibers) assert.isTrue(Exit.isFailure(yield* Fiber.interrupt(fiber)))
         assert.isBelow(performance.now() - started, 5_000, "long before the call's own end")
-        yield* Effect.sleep(50)
-        assert.strictEqual(server.open, 0)
+        yield* eventually(open, (count) => count === 0)
       }
     }).pipe(Effect.provide(real(server)))
   })
@@ -154,9 +154,11 @@ describe("on real connections", () => {
       yield* Effect.flatMap(PlatformApi, (platform) => platform.post(presence)).pipe(
         Effect.provide(Layer.provide(PlatformApiHttp.layer, groundFor(server, origin)))
       )
-      yield* Effect.sleep(50)
+      yield* eventually(
+        Effect.sync(() => server.open),
+        (count) => count === 0
+      )
       assert.strictEqual(server.connections, 1)
-      assert.strictEqual(server.open, 0)
     })
   })
 })

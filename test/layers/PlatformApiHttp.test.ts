@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
+import { platformApiContract } from "../../src/services/contracts/PlatformApiContract.js"
 import { PlatformApi, type PlatformError } from "../../src/services/PlatformApi.js"
-import { platformApiContract } from "../contracts/platformApiContract.js"
 import { FakePlatformServer, refusal } from "../kit/FakePlatformServer.js"
 import {
   callNames,

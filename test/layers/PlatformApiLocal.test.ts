@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as PlatformApiLocal from "../../src/layers/PlatformApiLocal.js"
+import { platformApiContract } from "../../src/services/contracts/PlatformApiContract.js"
 import { PlatformApi } from "../../src/services/PlatformApi.js"
-import { platformApiContract } from "../contracts/platformApiContract.js"
 
 platformApiContract("PlatformApiLocal", PlatformApiLocal.layer)
 

@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import * as StoreMemory from "../../src/layers/StoreMemory.js"
+import { storeContract } from "../../src/services/contracts/StoreContract.js"
 import { Store, Transaction, table } from "../../src/services/Store.js"
-import { storeContract } from "../contracts/storeContract.js"
 import { configWith, KeptLog } from "../kit/ground.js"
 
 const layer = StoreMemory.layer.pipe(Layer.provide([configWith(), new KeptLog().layer]))

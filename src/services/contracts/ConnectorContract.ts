@@ -1,7 +1,7 @@
 /** What every Connector owes the broker, shown on the real thing: the live clock, and a fresh layer per case. */
 import { assert, describe, it } from "@effect/vitest"
 import { Chunk, Context, Effect, type Layer, Queue, type Scope, Stream } from "effect"
-import { Connector, type InboundItem, type OutboundMessage } from "../../src/services/Connector.js"
+import { Connector, type InboundItem, type OutboundMessage } from "../Connector.js"
 
 /** The other side of the network, as a variant's test provides it. */
 export class Outside extends Context.Tag("test/Outside")<

@@ -1,8 +1,8 @@
 /** What every PlatformApi owes the broker, shown on the real thing: the live clock, and a fresh layer per case. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Layer } from "effect"
-import type { PlatformReport } from "../../src/services/model/PlatformReport.js"
-import { PlatformApi, type PlatformRegistration } from "../../src/services/PlatformApi.js"
+import type { PlatformReport } from "../model/PlatformReport.js"
+import { PlatformApi, type PlatformRegistration } from "../PlatformApi.js"
 
 const registration = (endpoint_nonce: string): PlatformRegistration => ({
   runtime_kind: "contract",

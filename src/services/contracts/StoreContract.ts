@@ -1,7 +1,7 @@
 /** What every Store owes the broker. A fresh layer per case, on the live clock. */
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, FastCheck as fc, type Layer, type Scope } from "effect"
-import { type Key, Store, type Table, Transaction, table } from "../../src/services/Store.js"
+import { type Key, Store, type Table, Transaction, table } from "../Store.js"
 
 export interface StoreAbilities<E> {
   /** A place of its own for each run; its layer may be built several times, one after the other, and keeps its records. */
