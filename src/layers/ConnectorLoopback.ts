@@ -195,7 +195,8 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
             bytes: Buffer.byteLength(message.content) + JSON.stringify(metadata).length
           }
           const receipt = { messageId: message.messageId, status }
-          const item = itemOf(key, record, destination)
+          const mayBeKnown = message.mayBeKnown === true
+          const item = { ...itemOf(key, record, destination), mayBeKnown }
           return Effect.async((resume) => {
             keep(item)
             waiting.set(message.messageId, receipt)

@@ -113,14 +113,18 @@ export const layer: Layer.Layer<
     const transmit = (
       endpoint: Endpoint,
       request: SendRequest,
-      { correlationId, messageId, replyResolved }: SendIds & { readonly replyResolved: boolean | undefined },
+      {
+        correlationId,
+        mayBeKnown,
+        messageId,
+        replyResolved
+      }: SendIds & { readonly replyResolved: boolean | undefined },
       transaction: Transaction
     ): Effect.Effect<Sent, SendRefusal> =>
       Effect.suspend(() => {
         const concluded = announce(transaction, endpoint.key, correlationId)
         const durable = Effect.unsafeMakeLatch()
         transaction.onDurable(() => durable.unsafeOpen())
-        // Before it is sent: forgetting it must come after it in the store, too.
         store.unsafeCommit(transaction)
         const outbound = {
           messageId,
@@ -133,12 +137,14 @@ export const layer: Layer.Layer<
             mintTrace
           ),
           agent: endpoint.agent === accountId ? undefined : endpoint.agent,
-          requireLive: request.requireLive
+          requireLive: request.requireLive,
+          ...(mayBeKnown ? { mayBeKnown } : {})
         }
-        return deliver(endpoint, outbound, request.store).pipe(
+        // Nothing leaves before what must be remembered of it is durable: its key, and the id its answer comes under.
+        return durable.await.pipe(
+          Effect.zipRight(deliver(endpoint, outbound, request.store)),
           Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
           Effect.mapError(sendRefusal),
-          Effect.zipLeft(durable.await),
           Effect.map((receipt) => ({ ...receipt, replyResolved }))
         )
       })
@@ -155,7 +161,7 @@ export const layer: Layer.Layer<
           if (refusal !== undefined) return yield* refusal
           yield* isHealthy
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
-          const newIds = () => ({ messageId: mintUuid(), correlationId })
+          const newIds = () => ({ messageId: mintUuid(), correlationId, mayBeKnown: false })
           const send = (ids: SendIds, transaction: Transaction) =>
             transmit(endpoint, request, { ...ids, replyResolved }, transaction)
           return yield* request.idempotencyKey === undefined

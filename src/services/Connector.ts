@@ -51,6 +51,8 @@ export interface OutboundMessage {
   /** The agent the sending endpoint speaks for; absent for the account itself. */
   readonly agent: string | undefined
   readonly requireLive: boolean
+  /** It may have been sent under this id before, with an outcome nobody knows. */
+  readonly mayBeKnown?: boolean
 }
 
 export interface SendReceipt {

@@ -30,13 +30,24 @@ const worldOf = ({ operatorToken, pid, port, token }: RunningBroker, { plugin, .
   victim: { ...session, pid: plugin.pid }
 })
 
+/** The last the broker's log says of this. */
+const lastOf = ({ logFile }: RunningBroker, what: string): string =>
+  readFileSync(logFile, "utf8")
+    .split("\n")
+    .filter((line) => line.includes(what))
+    .slice(-5)
+    .join("\n")
+
 /** Messages from one to the other, one after the other, until told to stop; how many. */
-const exchange = (from: Session, to: Session, isOver: () => boolean) =>
+const exchange = (broker: RunningBroker, from: Session, to: Session, isOver: () => boolean) =>
   Effect.gen(function* () {
     let n = 0
     while (!isOver()) {
       const { body, status } = yield* from.send(to.address, String(n))
-      assert.deepStrictEqual([status, body.status], [200, "delivered"], `message ${n}: ${JSON.stringify(body)}`)
+      if (status !== 200 || body.status !== "delivered") {
+        const ofChannel = lastOf(broker, `"plugin_pid":${from.plugin.pid}`)
+        throw new Error(`message ${n}: ${JSON.stringify(body)}\n${lastOf(broker, from.id)}\n${ofChannel}`)
+      }
       n++
     }
     return n
@@ -65,7 +76,7 @@ describe("whatever is said to it", { timeout: 60_000 + count * 5 }, () => {
         yield* startSession(broker)
       ]
       let isOver = false
-      const exchanged = yield* Effect.fork(exchange(sender, receiver, () => isOver))
+      const exchanged = yield* Effect.fork(exchange(broker, sender, receiver, () => isOver))
 
       const filesBefore = openFiles(broker)
       const random = new Random(seed)

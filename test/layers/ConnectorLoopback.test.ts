@@ -358,6 +358,22 @@ describe("what it keeps", () => {
     })
   })
 
+  it.scoped("D5: one that is sent again and is not known here any more is marked: its receiver may have it", () =>
+    Effect.gen(function* () {
+      const bob = yield* session(12, "bob")
+      yield* send(addressOf("bob", bob.endpointId), "a", { mayBeKnown: true })
+      yield* send(addressOf("bob", bob.endpointId), "b")
+      yield* settled
+      assert.deepStrictEqual(
+        bob.received.map(({ content, redelivered }) => [content, redelivered]),
+        [
+          ["a", true],
+          ["b", undefined]
+        ]
+      )
+    }).pipe(Effect.provide(broker()))
+  )
+
   it.scoped("what was accepted within the handler leaves no record", () => {
     const store = new FakeStore()
     return Effect.gen(function* () {

@@ -128,10 +128,29 @@ describe("D9, F25: the same idempotency key again", () => {
       network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
       const { messageId } = yield* keyed(a, "x")
       assert.deepStrictEqual(
-        network.sent.map((sent) => [sent.messageId, sent.metadata.correlation_id]),
-        [0, 1].map(() => [messageId, network.sent[0]!.metadata.correlation_id])
+        network.sent.map((sent) => [sent.messageId, sent.metadata.correlation_id, sent.mayBeKnown]),
+        [undefined, true].map((mayBeKnown) => [messageId, network.sent[0]!.metadata.correlation_id, mayBeKnown])
       )
     }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("finds its key durable, whenever the broker died after the message left", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      store.hold()
+      yield* Effect.fork(keyed(a, "x"))
+      yield* settled
+      assert.deepStrictEqual(network.sent, [])
+      network.answer = () => {
+        assert.lengthOf(store.recordsOf("idempotency"), 1)
+        return Effect.never
+      }
+      store.release()
+      yield* settled
+      assert.strictEqual(network.sent.length, 1)
+    }).pipe(Effect.provide(broker({ network, store })))
   })
 
   it.scoped("is another message after 24 hours, and beyond the number that is remembered", () => {

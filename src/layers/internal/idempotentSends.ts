@@ -11,6 +11,8 @@ import { Store, Transaction } from "../../services/Store.js"
 export interface SendIds {
   readonly messageId: string
   readonly correlationId: string
+  /** It was sent under them before, and the outcome is not known. */
+  readonly mayBeKnown: boolean
 }
 
 /** Two requests with the same digest are the same message. */
@@ -42,7 +44,7 @@ export const makeIdempotentSends = Effect.gen(function* () {
     endpoint: Endpoint,
     key: string,
     request: SendRequest,
-    newIds: () => SendIds,
+    newIds: () => Omit<SendIds, "mayBeKnown">,
     transmit: (ids: SendIds, transaction: Transaction) => Effect.Effect<Sent, SendRefusal>
   ): Effect.Effect<Sent, SendRefusal> =>
     Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
@@ -68,11 +70,12 @@ export const makeIdempotentSends = Effect.gen(function* () {
       }
 
       const { correlationId, messageId } = before ?? newIds()
+      const mayBeKnown = before !== undefined
       const transaction = new Transaction()
       keys.unsafePut(transaction, endpoint.key, key, { digest, messageId, correlationId })
       const outcome = Deferred.unsafeMake<Sent, SendRefusal>(FiberId.none)
       underWay.set(name, outcome)
-      return transmit({ messageId, correlationId }, transaction).pipe(
+      return transmit({ messageId, correlationId, mayBeKnown }, transaction).pipe(
         Effect.onExit((exit) => {
           const after = new Transaction()
           if (Exit.isSuccess(exit)) {
