@@ -20,7 +20,8 @@ const bundle = await rolldown({
 await bundle.write({
   dir: "dist/programs",
   format: "esm",
-  entryFileNames: "[name].js",
+  // The broker finds it beside the file that asks for it: a chunk here, the library's own file above.
+  entryFileNames: ({ name }) => (name === "storeSalvage" ? "bundle/[name].js" : "[name].js"),
   chunkFileNames: "bundle/[name]-[hash].js",
   // Comments and blanks cost 9 MiB of memory; names stay, for stack traces.
   minify: { mangle: false, compress: true, codegen: { removeWhitespace: true } }
