@@ -1,13 +1,6 @@
 /** Asks the operating system: signal 0, and the start time where reading it is cheap. */
 import { Layer } from "effect"
 import { Liveness } from "../services/Liveness.js"
-import { processExists, quickStartOf, startOf } from "./internal/process.js"
+import { isAlive, startOf } from "./internal/process.js"
 
-export const layer: Layer.Layer<Liveness> = Layer.succeed(Liveness, {
-  unsafeIsAlive: (pid, start) => {
-    if (!processExists(pid)) return false
-    const now = quickStartOf(pid)
-    return now === undefined || (now !== "ended" && (start === undefined || now === start))
-  },
-  startOf
-})
+export const layer: Layer.Layer<Liveness> = Layer.succeed(Liveness, { unsafeIsAlive: isAlive, startOf })
