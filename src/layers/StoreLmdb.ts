@@ -7,9 +7,11 @@ import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog } from "../services/EventLog.js"
 import { Paths } from "../services/Paths.js"
 import { Store } from "../services/Store.js"
+import { StoreInspection } from "../services/StoreInspection.js"
 import { type StoreError, type StoreFindings, StoreReport } from "../services/StoreReport.js"
 import { groupCommit } from "./internal/groupCommit.js"
 import { freeDisk, makeDriver } from "./lmdb/driver.js"
+import { makeInspection } from "./lmdb/inspection.js"
 import { type Migrations, migrations } from "./lmdb/migrations.js"
 import { openStore } from "./lmdb/openStore.js"
 import { copyStore } from "./lmdb/salvage.js"
@@ -22,6 +24,8 @@ export interface StoreLmdbOptions {
   /** How the room on the disk is told; looked at once in `freeDiskMs` while something is written. */
   readonly freeDisk?: typeof freeDisk
   readonly freeDiskMs?: number
+  /** So much of what is changed during an export is kept for it, in bytes; beyond that it breaks off. */
+  readonly snapshotBytes?: number
   /** A file above this size that is mostly free is made smaller at the start. */
   readonly compactAboveBytes?: number
 }
@@ -32,7 +36,7 @@ const closeMs = 2_000
 
 export const layerWith = (
   options: StoreLmdbOptions = {}
-): Layer.Layer<Store | StoreReport, StoreError, BrokerConfig | EventLog | Paths> =>
+): Layer.Layer<Store | StoreReport | StoreInspection, StoreError, BrokerConfig | EventLog | Paths> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const { backoffMaxMs, freeDiskBytes } = yield* BrokerConfig
@@ -57,6 +61,7 @@ export const layerWith = (
         freeDiskMs: options.freeDiskMs ?? 1_000,
         freeDisk: room,
         migrations: known,
+        snapshotBytes: options.snapshotBytes ?? 64 * MiB,
         onDamaged: (table) => {
           damaged++
           log.unsafeLog("error", "store_record_damaged", { table })
@@ -70,7 +75,8 @@ export const layerWith = (
       )
       const store = yield* groupCommit(driver, log, { base: 100, cap: backoffMaxMs })
       const report: StoreReport["Type"] = { opened: findings, unsafeDamaged: () => damaged }
-      return Context.make(Store, store).pipe(Context.add(StoreReport, report))
+      const inspection = makeInspection(driver, directory)
+      return Context.make(Store, store).pipe(Context.add(StoreReport, report), Context.add(StoreInspection, inspection))
     })
   )
 

@@ -1,8 +1,11 @@
 /** Records in memory: for tests, and for a broker that may forget. Keeps what the durable store keeps, until the process ends. */
-import { Effect, Layer, Option, Order, RedBlackTree } from "effect"
+import { Context, Effect, Layer, Option, Order, RedBlackTree } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog } from "../services/EventLog.js"
+import { StoreNotReadable } from "../services/model/Errors.js"
 import { type Key, type KeyRange, type Op, Store, type Table } from "../services/Store.js"
+import { StoreInspection } from "../services/StoreInspection.js"
+import { nothingFound, StoreReport } from "../services/StoreReport.js"
 import { groupCommit, type StoreDriver } from "./internal/groupCommit.js"
 
 const makeDriver = (): StoreDriver => {
@@ -14,31 +17,46 @@ const makeDriver = (): StoreDriver => {
     tables.set(op.table.name, op._tag === "Put" ? RedBlackTree.insert(before, op.key, op.value) : before)
   }
 
+  const range = <A>(table: Table<A>, { after, from, limit, until }: KeyRange) => {
+    const tree = tables.get(table.name) ?? empty
+    const found: Array<readonly [Key, A]> = []
+    const records =
+      after !== undefined ? RedBlackTree.greaterThan(tree, after) : RedBlackTree.greaterThanEqual(tree, from ?? "")
+    for (const [key, value] of records) {
+      if (key >= until || found.length === limit) break
+      found.push([key, value as A])
+    }
+    return found
+  }
+
   return {
     write: async (ops) => {
       for (const op of ops) apply(op)
     },
     get: <A>(table: Table<A>, key: Key) =>
       Option.getOrUndefined(RedBlackTree.findFirst(tables.get(table.name) ?? empty, key)) as A | undefined,
-    range: <A>(table: Table<A>, { after, from, limit, until }: KeyRange) => {
-      const tree = tables.get(table.name) ?? empty
-      const found: Array<readonly [Key, A]> = []
-      const records =
-        after !== undefined ? RedBlackTree.greaterThan(tree, after) : RedBlackTree.greaterThanEqual(tree, from ?? "")
-      for (const [key, value] of records) {
-        if (key >= until || found.length === limit) break
-        found.push([key, value as A])
-      }
-      return found
-    }
+    range,
+    count: <A>(table: Table<A>, given: Pick<KeyRange, "from" | "until">) => range(table, given).length
   }
 }
 
-export const layer: Layer.Layer<Store, never, BrokerConfig | EventLog> = Layer.scoped(
-  Store,
-  Effect.gen(function* () {
-    const config = yield* BrokerConfig
-    const log = yield* EventLog
-    return yield* groupCommit(makeDriver(), log, { base: 100, cap: config.backoffMaxMs })
-  })
-)
+const nothingToRead = new StoreNotReadable({
+  message: "This broker keeps its records in memory; there is no store on disk to look into."
+})
+
+export const layer: Layer.Layer<Store | StoreReport | StoreInspection, never, BrokerConfig | EventLog> =
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const config = yield* BrokerConfig
+      const log = yield* EventLog
+      const store = yield* groupCommit(makeDriver(), log, { base: 100, cap: config.backoffMaxMs })
+      return Context.make(Store, store).pipe(
+        Context.add(StoreReport, { opened: nothingFound(0), unsafeDamaged: () => 0 }),
+        Context.add(StoreInspection, {
+          inspect: nothingToRead,
+          verify: nothingToRead,
+          lines: nothingToRead
+        })
+      )
+    })
+  )

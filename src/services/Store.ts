@@ -79,6 +79,8 @@ export class Store extends Context.Tag("broker/Store")<
     readonly unsafeGet: <A>(table: Table<A>, key: Key) => A | undefined
     /** Durable records in key order. Sees nothing of transactions that are not durable yet. */
     readonly unsafeRange: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
+    /** How many `unsafeRange` would read, without reading them; damaged records count as well. */
+    readonly unsafeCount: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
     readonly unsafeHealth: () => StoreHealth
     /** Done when everything handed over so far is durable. */
     readonly flush: Effect.Effect<void>

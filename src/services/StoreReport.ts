@@ -19,6 +19,17 @@ export interface StoreFindings {
   readonly compacted: { readonly before: number; readonly after: number } | undefined
 }
 
+/** A store that was as it should be. */
+export const nothingFound = (records: number): StoreFindings => ({
+  records,
+  setAside: {},
+  setAsideFile: undefined,
+  salvaged: undefined,
+  damagedCopies: [],
+  migrated: 0,
+  compacted: undefined
+})
+
 export interface SalvageFindings {
   readonly reason: string
   /** Records that could not be read; `undefined` when their number is not known. */

@@ -2,9 +2,16 @@
 import { Effect, Layer } from "effect"
 import { groupCommit, type StoreDriver } from "../../src/layers/internal/groupCommit.js"
 import { EventLog } from "../../src/services/EventLog.js"
+import { StoreNotReadable } from "../../src/services/model/Errors.js"
 import { type Key, type KeyRange, type Op, Store, type Table, table } from "../../src/services/Store.js"
+import { StoreInspection } from "../../src/services/StoreInspection.js"
+import { nothingFound, type StoreFindings, StoreReport } from "../../src/services/StoreReport.js"
 
 export class FakeStore {
+  /** What its opening is said to have found. */
+  findings: StoreFindings = nothingFound(0)
+  /** Records that are said to have been found damaged since. */
+  damagedSince = 0
   /** Why writes fail at the moment; `undefined` when they work. */
   failure: string | undefined
   private readonly tables = new Map<string, Map<Key, unknown>>()
@@ -20,6 +27,12 @@ export class FakeStore {
   release(): void {
     this.isHeld = false
     for (const write of this.held.splice(0)) write()
+  }
+
+  /** A crash: what waits is never written. */
+  dropHeld(): void {
+    this.isHeld = false
+    this.held = []
   }
 
   /** The durable records of a table, in key order. */
@@ -53,11 +66,19 @@ export class FakeStore {
       [...(this.tables.get(name) ?? new Map<Key, A>())]
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>
+        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>,
+    count: <A>({ name }: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) =>
+      [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until).length
   }
 
-  readonly layer = Layer.scoped(
-    Store,
-    Effect.flatMap(EventLog, (log) => groupCommit(this.driver, log, { base: 100, cap: 30_000 }))
+  readonly layer = Layer.mergeAll(
+    Layer.scoped(
+      Store,
+      Effect.flatMap(EventLog, (log) => groupCommit(this.driver, log, { base: 100, cap: 30_000 }))
+    ),
+    Layer.sync(StoreReport, () => ({ opened: this.findings, unsafeDamaged: () => this.damagedSince })),
+    Layer.succeed(StoreInspection, { inspect: notOnDisk, verify: notOnDisk, lines: notOnDisk })
   )
 }
+
+const notOnDisk = new StoreNotReadable({ message: "This store is the test's." })

@@ -263,7 +263,8 @@ describe("StoreLmdb: tools", () => {
       assert.deepInclude(inspected.tables.mail, { records: 5, versions: { 1: 5 } })
       assert.deepStrictEqual(yield* Tools.verify(directory), { isSound: true, records: 5, damaged: {}, problems: [] })
       const lines: Array<string> = []
-      assert.strictEqual(yield* Tools.exportLines(directory, (line) => lines.push(line)), 5)
+      const exported = yield* Tools.exportLines(directory, (line) => lines.push(line))
+      assert.deepStrictEqual([exported, lines.length], [{ records: 5, damaged: 0, problems: [] }, 5])
       assert.deepStrictEqual(JSON.parse(lines[2]!), {
         table: "mail",
         key: keyOf(2),
@@ -274,6 +275,36 @@ describe("StoreLmdb: tools", () => {
       assert.deepInclude(yield* Tools.salvage(directory, copy), { records: 6, missing: 0 })
       assert.isTrue((yield* Tools.verify(copy)).isSound)
       assert.match(yield* complaintOf(Tools.verify(path.join(base, "none"))), /there is no store/)
+    })
+  )
+})
+
+describe("StoreLmdb: where its messages are", () => {
+  it.scopedLive("is counted by owner; mail of nobody is named", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* Effect.gen(function* () {
+        const store = yield* Store
+        const transaction = new Transaction()
+        const put = (name: string, key: string) => transaction.put(table<unknown>(name, 1), key, {})
+        for (const key of ["1/1", "1/2", "2/1", "3/1"]) put("mail", key)
+        put("endpoints", "1")
+        put("mail_moves", "2")
+        // Keys of other tables are no owners.
+        put("inbox", "3")
+        for (const key of ["1", "2"]) put("dead_letters", key)
+        yield* store.commit(transaction)
+      }).pipe(Effect.provide(storeAt(base)))
+      const { mail, ...counted } = yield* Tools.heldMessages(storeDirectory(base))
+      assert.deepStrictEqual(
+        [...mail],
+        [
+          ["1", 2],
+          ["2", 1],
+          ["3", 1]
+        ]
+      )
+      assert.deepStrictEqual(counted, { inbox: 1, deadLetters: 2, ownerless: ["3"] })
     })
   )
 })

@@ -18,6 +18,7 @@ export interface StoreDriver {
   readonly write: (ops: ReadonlyArray<Op>) => Promise<void>
   readonly get: <A>(table: Table<A>, key: Key) => A | undefined
   readonly range: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
+  readonly count: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
 }
 
 /**
@@ -106,6 +107,7 @@ export const groupCommit = (
       commit,
       unsafeGet: driver.get,
       unsafeRange: driver.range,
+      unsafeCount: driver.count,
       unsafeHealth: () => health,
       flush: Effect.suspend(() => {
         const barrier = new Transaction()

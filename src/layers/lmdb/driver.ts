@@ -2,10 +2,11 @@
 import { statfs } from "node:fs/promises"
 import type { Key, KeyRange, Op, Table } from "../../services/Store.js"
 import type { StoreDriver } from "../internal/groupCommit.js"
-import { dataFile, type Engine, openEngine } from "./engine.js"
+import { dataFile, type Engine, openEngine, usedBytes } from "./engine.js"
 import { currentVersion, type Migrations } from "./migrations.js"
 import { encode, fullKey, isWhole, partsOf, recordValue } from "./record.js"
 import { Reserve } from "./reserve.js"
+import { Snapshot } from "./snapshot.js"
 
 export interface DriverOptions {
   readonly directory: string
@@ -16,6 +17,8 @@ export interface DriverOptions {
   /** Bytes that are free on the disk of the directory; `undefined` where it cannot be told. */
   readonly freeDisk: (directory: string) => Promise<number | undefined>
   readonly migrations: Migrations
+  /** So much of what is changed while a snapshot is read is kept for it, in bytes. */
+  readonly snapshotBytes: number
   /** A record that was sound at the start is no longer: it is left out of what is read. */
   readonly onDamaged: (table: string, key: Key) => void
 }
@@ -30,6 +33,10 @@ export const freeDisk = (directory: string): Promise<number | undefined> =>
 const MiB = 2 ** 20
 
 export interface OpenedDriver extends StoreDriver {
+  /** All records of this moment; whoever takes it ends it. It ends by itself when the store is closed. */
+  readonly snapshot: () => Snapshot
+  /** Bytes in use by records and their index. */
+  readonly usedBytes: () => number
   readonly close: () => Promise<void>
 }
 
@@ -37,6 +44,9 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
   const { directory, freeDiskBytes, migrations, onDamaged } = options
   let engine = opened
   const reserve = new Reserve(directory)
+  const snapshots = new Set<Snapshot>()
+  /** Of the commit that is under way. */
+  let changing: ReadonlyArray<{ readonly full: string }> = []
   let hasFailed = false
   let lookedAt = Number.NEGATIVE_INFINITY
 
@@ -67,6 +77,8 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     const changes = ops.map(encoded)
     const bytes = changes.reduce((sum, change) => sum + change.full.length + (change.bytes?.length ?? 0), 0)
     reserve.take(engine, changes.length, bytes)
+    for (const snapshot of [...snapshots]) for (const { full } of changes) snapshot.keep(full)
+    changing = changes
     return engine.batch(() => {
       for (const { bytes, full } of changes) {
         if (bytes === undefined) engine.remove(full)
@@ -94,6 +106,8 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     } catch (error) {
       hasFailed = true
       throw new Error(`writing ${dataFile(directory)} failed: ${await reasonOf(error)}`)
+    } finally {
+      changing = []
     }
   }
 
@@ -123,8 +137,25 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       }
       return found
     },
+    count: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
+      const [start, end] = [fullKey(table.name, from), fullKey(table.name, until)]
+      return start < end ? engine.getKeysCount({ start, end }) : 0
+    },
+    snapshot: () => {
+      const snapshot = new Snapshot(
+        () => engine,
+        options.snapshotBytes,
+        (ended) => snapshots.delete(ended)
+      )
+      snapshots.add(snapshot)
+      // Whether these are as they were or will be is the same for all of them now, and would not be later.
+      for (const { full } of changing) snapshot.keep(full)
+      return snapshot
+    },
+    usedBytes: () => usedBytes(engine),
     close: () => {
       reserve.close()
+      for (const snapshot of [...snapshots]) snapshot.end("the store was closed meanwhile")
       return engine.close()
     }
   }

@@ -130,6 +130,7 @@ const createStore = async (directory: string) => {
   const engine = openSound(fresh)
   engine.putSync(formatKey, formatRecord())
   await engine.close()
+  Places.flushDirectory(fresh)
   if (fresh !== directory) Places.settle(directory)
   Places.flushDirectory(path.dirname(directory))
 }

@@ -60,3 +60,10 @@ export const recordVersion = (bytes: Buffer): number =>
 /** The value of a whole record. */
 export const recordValue = (bytes: Buffer): unknown =>
   JSON.parse(bytes.toString("utf8", bytes.indexOf(32, checksumLength) + 1, bytes.length))
+
+/** A whole record as a line of JSON `{"table","key","version","value"}`, its value as it was written. */
+export const exportLine = (full: string, bytes: Buffer): string => {
+  const { key, table } = partsOf(full)
+  const value = bytes.toString("utf8", bytes.indexOf(32, checksumLength) + 1, bytes.length)
+  return `{"table":${JSON.stringify(table)},"key":${JSON.stringify(key)},"version":${recordVersion(bytes)},"value":${value}}\n`
+}

@@ -5,11 +5,12 @@
 import { existsSync } from "node:fs"
 import { Effect } from "effect"
 import { StoreError } from "../../services/StoreReport.js"
+import * as tables from "../internal/messageTables.js"
 import { nodeIsWhole, readFile } from "./checkFile.js"
-import { dataFile, tableName } from "./engine.js"
+import { dataFile } from "./engine.js"
 import { type Migrations, migrations } from "./migrations.js"
 import * as Places from "./places.js"
-import { partsOf, recordValue, recordVersion } from "./record.js"
+import { exportLine, partsOf } from "./record.js"
 import { copyStore, countByTable, type Salvaged } from "./salvage.js"
 import { formatKey, type Scan, scan, type TableScan } from "./scan.js"
 
@@ -28,14 +29,17 @@ export interface Inspection {
   readonly freeBytes: number
   readonly records: number
   readonly tables: { readonly [table: string]: TableScan }
+  /** Records that fail their checksum, by table. */
+  readonly damaged: { readonly [table: string]: number }
   readonly damagedCopies: ReadonlyArray<string>
 }
 
 /** What the store holds. */
 export const inspect = (directory: string): Effect.Effect<Inspection, StoreError> =>
   attempt("Inspecting", directory, () => {
-    const { fileBytes, format, freeBytes, records, tables } = scan(directory, migrations)
-    return { format, fileBytes, freeBytes, records, tables, damagedCopies: Places.damagedCopies(directory) }
+    const { damaged, fileBytes, format, freeBytes, records, tables } = scan(directory, migrations)
+    const damagedCopies = Places.damagedCopies(directory)
+    return { format, fileBytes, freeBytes, records, tables, damaged: countByTable(damaged), damagedCopies }
   })
 
 export interface Verification {
@@ -59,6 +63,9 @@ export const verify = (directory: string, known: Migrations = migrations): Effec
     }
   })
 
+/** The last opening of the store ended its process, and it was not opened since. */
+export const diedOpening = (directory: string): boolean => existsSync(Places.openingMarker(directory))
+
 /** Makes the file as small as its records allow. A store that is not sound is left as it is. */
 export const compact = (
   directory: string
@@ -72,23 +79,67 @@ export const compact = (
     return { before: fileBytes, after: scan(directory, migrations).fileBytes }
   })
 
-/** Hands every sound record, in key order, as a line of JSON `{"table","key","version","value"}`. Returns how many. */
-export const exportLines = (directory: string, write: (line: string) => void): Effect.Effect<number, StoreError> =>
+/** Hands every sound record, in key order, as a line of JSON `{"table","key","version","value"}`. */
+export const exportLines = (
+  directory: string,
+  write: (line: string) => void
+): Effect.Effect<
+  { readonly records: number; readonly damaged: number; readonly problems: ReadonlyArray<string> },
+  StoreError
+> =>
   attempt("Exporting", directory, () => {
-    let count = 0
-    const { file } = readFile(dataFile(directory), {
+    let records = 0
+    let damaged = 0
+    const { file, problems } = readFile(dataFile(directory), {
       onNode: (node) => {
-        if (node.key === formatKey || !nodeIsWhole(node)) return
-        const bytes = node.value!
-        const version = recordVersion(bytes)
-        const record = { table: tableName(node.key), key: partsOf(node.key).key, version, value: recordValue(bytes) }
-        write(`${JSON.stringify(record)}\n`)
-        count++
+        if (!nodeIsWhole(node)) damaged++
+        else if (node.key !== formatKey) {
+          write(exportLine(node.key, node.value!))
+          records++
+        }
       }
     })
     file.close()
-    return count
+    return { records, damaged, problems }
   })
+
+export interface HeldMessages {
+  /** Mail of endpoints, by the key of each. */
+  readonly mail: ReadonlyMap<string, number>
+  readonly inbox: number
+  readonly deadLetters: number
+  /** Keys of mail that belongs to no endpoint and is not on its way to the inbox either: nobody would ever deliver it. */
+  readonly ownerless: ReadonlyArray<string>
+}
+
+/** Where accepted messages lie. */
+export const heldMessages = (directory: string): Effect.Effect<HeldMessages, StoreError> =>
+  attempt("Counting the messages of", directory, () => {
+    const mail = new Map<string, number>()
+    const owners = new Set<string>()
+    const counts: Record<string, number> = {}
+    const { file } = readFile(dataFile(directory), {
+      onNode: (node) => {
+        const { key, table } = partsOf(node.key)
+        if (!nodeIsWhole(node)) return
+        counts[table] = (counts[table] ?? 0) + 1
+        if (owningTables.has(table)) owners.add(key)
+        if (table !== tables.mail.name) return
+        const owner = key.slice(0, key.indexOf("/"))
+        mail.set(owner, (mail.get(owner) ?? 0) + 1)
+      }
+    })
+    file.close()
+    return {
+      mail,
+      inbox: counts[tables.inbox.name] ?? 0,
+      deadLetters: counts[tables.deadLetters.name] ?? 0,
+      ownerless: [...mail.keys()].filter((owner) => !owners.has(owner))
+    }
+  })
+
+/** Endpoints, and mail of ended ones that is on its way. */
+const owningTables: ReadonlySet<string> = new Set(["endpoints", "mail_moves"])
 
 /** Copies what can be read of a store, or of a kept damaged one, into a new directory. */
 export const salvage = (from: string, to: string): Effect.Effect<Salvaged, StoreError> =>

@@ -128,6 +128,24 @@ export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { r
     for (const [behaviour, range, expected] of cases) {
       check(behaviour, () => Effect.map(rangeOf(range), (found) => assert.deepStrictEqual(found, expected)))
     }
+    check("is counted without being read", (store) =>
+      Effect.gen(function* () {
+        yield* commit(["a", 1], ["b", 1], ["b/1", 1], ["b/2", 1], ["c", 1])
+        for (const [from, until] of [
+          ["!", "\u007f"],
+          ["b", "c"],
+          ["b/", "b/\u007f"],
+          ["b/1", "b/2"],
+          ["d", "e"]
+        ] as const) {
+          assert.strictEqual(
+            store.unsafeCount(things, { from, until }),
+            store.unsafeRange(things, { from, until }).length
+          )
+        }
+        assert.strictEqual(store.unsafeCount(others, all), 0)
+      })
+    )
     check("is ordered by character code", (store) =>
       Effect.gen(function* () {
         const order = ["!", "-", ".", "/", "0", "00", "9", "A", "Z", "_", "a", "aa", "z", "~"]

@@ -39,6 +39,7 @@ class FakeDriver implements StoreDriver {
 
   readonly get = () => undefined
   readonly range = () => []
+  readonly count = () => 0
 }
 
 const retry = { base: 100, cap: 400 }
