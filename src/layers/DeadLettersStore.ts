@@ -1,13 +1,12 @@
 /** Dead letters over the store; the newest, as many as the setting allows, in memory too. */
 import { Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
-import { type DeadLetter, DeadLetters } from "../services/DeadLetters.js"
+import { DeadLetters } from "../services/DeadLetters.js"
 import { EventLog } from "../services/EventLog.js"
 import { Ledger } from "../services/Ledger.js"
-import { ordered } from "../services/model/StoreKey.js"
-import { Store, type Transaction, table } from "../services/Store.js"
-
-const records = table<DeadLetter>("dead_letters", 1)
+import { Store } from "../services/Store.js"
+import { DeadLetterBox } from "./internal/deadLetterBox.js"
+import { deadLetters as records } from "./internal/messageTables.js"
 
 export const layer: Layer.Layer<DeadLetters, never, Store | BrokerConfig | Ledger | EventLog> = Layer.effect(
   DeadLetters,
@@ -16,32 +15,40 @@ export const layer: Layer.Layer<DeadLetters, never, Store | BrokerConfig | Ledge
     const store = yield* Store
     const ledger = yield* Ledger
     const log = yield* EventLog
-    const letters = new Map<string, DeadLetter>(store.unsafeRange(records, { from: "", until: "~" }))
-    let last = Number.parseInt([...letters.keys()].at(-1) ?? "0", 36)
+    const box = new DeadLetterBox(records, store, config)
+    // Beyond every number of an earlier life, also of letters that are purged: an operator may still have one at hand.
+    const first = Math.max(box.last(), (yield* Effect.clock).unsafeCurrentTimeMillis())
+    let last = first
 
-    const removeOldest = (transaction: Transaction, now: number) => {
-      for (const [key, { at }] of letters) {
-        if (letters.size <= config.deadLetters && now - at < config.deadLetterMs) return
-        letters.delete(key)
-        transaction.delete(records, key)
-      }
-    }
+    const fieldsOf = (id: string, message_id: string) => ({ dead_letter: `m-${id}`, message_id })
 
     return {
       unsafeAdd: (transaction, letter) => {
-        const key = ordered(++last)
-        letters.set(key, letter)
-        transaction.put(records, key, letter)
+        box.add(transaction, ++last, letter)
         ledger.unsafeCount("dead", 1)
         log.unsafeLog("warn", "message_dead", {
           message_id: letter.message.id,
           endpoint_id: letter.endpointId,
           reason: letter.reason
         })
-        removeOldest(transaction, letter.at)
       },
-      unsafeList: () => [...letters.values()],
-      unsafeCount: () => letters.size
+      unsafeList: () => box.list().map(([, letter]) => letter),
+      unsafeEntries: () => box.list(),
+      unsafeCount: () => box.size,
+      unsafeGet: (id) => box.get(id),
+      unsafeRevive: (transaction, id) => {
+        const letter = box.take(transaction, id)
+        if (letter === undefined) return undefined
+        if (Number.parseInt(id, 36) > first) ledger.unsafeCount("dead", -1)
+        else ledger.unsafeCount("accepted", 1)
+        log.unsafeLog("info", "dead_letter_retried", fieldsOf(id, letter.message.id))
+        return letter
+      },
+      unsafePurge: (transaction, id) => {
+        const letter = box.take(transaction, id)
+        if (letter !== undefined) log.unsafeLog("info", "dead_letter_purged", fieldsOf(id, letter.message.id))
+        return letter
+      }
     }
   })
 )

@@ -5,10 +5,9 @@ import { Emitters } from "../services/Emitters.js"
 import { Inbox, type UndispatchedItem } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { ordered } from "../services/model/StoreKey.js"
-import { Store, Transaction, table } from "../services/Store.js"
+import { Store, Transaction } from "../services/Store.js"
+import { inbox as records } from "./internal/messageTables.js"
 import { makeSweeper } from "./internal/sweeper.js"
-
-const records = table<UndispatchedItem>("inbox", 1)
 
 export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | BrokerConfig> = Layer.scoped(
   Inbox,

@@ -1,18 +1,17 @@
 /** The Outbox over the store: one fiber per lane that owes something, a bounded number of posts at a time. */
-import { Effect, FiberSet, Layer, Schema } from "effect"
+import { Effect, FiberSet, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog } from "../services/EventLog.js"
 import { delay } from "../services/model/Backoff.js"
-import { laneOf, PlatformReport, supersedes } from "../services/model/PlatformReport.js"
+import { laneOf, type PlatformReport, supersedes } from "../services/model/PlatformReport.js"
 import { ordered } from "../services/model/StoreKey.js"
-import { Outbox } from "../services/Outbox.js"
+import { type DeadReport, Outbox } from "../services/Outbox.js"
 import { PlatformApi, type PlatformError } from "../services/PlatformApi.js"
 import { Store, Transaction, table } from "../services/Store.js"
+import { DeadLetterBox } from "./internal/deadLetterBox.js"
 
-const Owed = Schema.Struct({ report: PlatformReport })
-const Dead = Schema.Struct({ report: PlatformReport, reason: Schema.String, at: Schema.Number })
-const owed = table<typeof Owed.Type>("outbox", 1)
-const dead = table<typeof Dead.Type>("outbox_dead", 1)
+const owed = table<{ readonly report: PlatformReport }>("outbox", 1)
+const dead = table<DeadReport>("outbox_dead", 1)
 
 const postsAtATime = 8
 
@@ -46,11 +45,10 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
 
     const lanes = new Map<string, Lane>()
     const waitingForEmpty = new Set<() => void>()
-    const refusedBefore = store.unsafeRange(dead, everything)
-    // A refused report keeps its key: none after it may get the same.
-    let last = Number.parseInt(refusedBefore.at(-1)?.[0] ?? "0", 36)
+    const refused = new DeadLetterBox(dead, store, config)
+    // A refused report keeps its number: none after it may get the same, in a later life and once it is purged neither.
+    let last = Math.max(refused.last(), clock.unsafeCurrentTimeMillis())
     let waiting = 0
-    let deadCount = refusedBefore.length
     let pausedUntil = 0
     let lastFailure: string | undefined
 
@@ -124,24 +122,32 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
     }
 
     /** The report is no longer owed: accepted, or refused for good. */
-    const settle = (lane: Lane, entry: Entry, refused?: string) => {
+    const settle = (lane: Lane, entry: Entry, refusal?: string) => {
       lane.failures = 0
       lane.entries.splice(lane.entries.indexOf(entry), 1)
       waiting--
       const transaction = new Transaction()
       transaction.delete(owed, entry.key)
-      if (refused !== undefined) {
-        deadCount++
-        transaction.put(dead, entry.key, {
-          report: entry.report,
-          reason: refused,
-          at: clock.unsafeCurrentTimeMillis()
-        })
+      if (refusal !== undefined) {
+        const at = clock.unsafeCurrentTimeMillis()
+        refused.add(transaction, Number.parseInt(entry.key, 36), { report: entry.report, reason: refusal, at })
       }
       store.unsafeCommit(transaction)
       if (waiting > 0) return
       for (const resume of waitingForEmpty) resume()
       waitingForEmpty.clear()
+    }
+
+    /** Owes the report, behind all of its lane. */
+    const append = (transaction: Transaction, lane: Lane, report: PlatformReport) => {
+      const entry: Entry = { key: ordered(++last), report, isDurable: false, isPosting: false }
+      lane.entries.push(entry)
+      waiting++
+      transaction.put(owed, entry.key, { report })
+      transaction.onDurable(() => {
+        entry.isDurable = true
+        start(lane)
+      })
     }
 
     for (const [key, { report }] of store.unsafeRange(owed, everything)) {
@@ -161,14 +167,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
           transaction.delete(owed, older.key)
           waiting--
         }
-        const entry: Entry = { key: ordered(++last), report, isDurable: false, isPosting: false }
-        lane.entries.push(entry)
-        waiting++
-        transaction.put(owed, entry.key, { report })
-        transaction.onDurable(() => {
-          entry.isDurable = true
-          start(lane)
-        })
+        append(transaction, lane, report)
       },
       drained: Effect.async<void>((resume) => {
         if (waiting === 0) return resume(Effect.void)
@@ -178,10 +177,28 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       }),
       unsafeStatus: () => ({
         waiting,
-        dead: deadCount,
+        dead: refused.size,
         pausedUntil: pausedUntil > clock.unsafeCurrentTimeMillis() ? pausedUntil : undefined,
         lastFailure
-      })
+      }),
+      unsafeDead: () => refused.list(),
+      unsafeGetDead: (id) => refused.get(id),
+      unsafeRetry: (transaction, id) => {
+        const report = refused.get(id)?.report
+        if (report === undefined) return false
+        const lane = laneNamed(laneOf(report))
+        if (lane.entries.some((entry) => supersedes(entry.report, report))) return false
+        refused.take(transaction, id)
+        append(transaction, lane, report)
+        log.unsafeLog("info", "report_retried", { dead_letter: `r-${id}`, report: report._tag, lane: lane.name })
+        return true
+      },
+      unsafePurge: (transaction, id) => {
+        const purged = refused.take(transaction, id)
+        if (purged === undefined) return undefined
+        log.unsafeLog("info", "report_purged", { dead_letter: `r-${id}`, report: purged.report._tag })
+        return purged
+      }
     }
   })
 )

@@ -15,13 +15,14 @@ import { EndpointKey, MessageId } from "../services/model/Ids.js"
 import { isDeeperThan } from "../services/model/Json.js"
 import { isExpired, type Message } from "../services/model/Message.js"
 import { admitInbound, expiry, text } from "../services/model/Metadata.js"
-import { plan, type RouteView } from "../services/model/RoutePlan.js"
+import { plan } from "../services/model/RoutePlan.js"
 import type { PlatformApi } from "../services/PlatformApi.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Router } from "../services/Router.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeClosedLookup } from "./internal/closedLookup.js"
 import { mintTrace, mintUuid } from "./internal/minting.js"
+import { routeView } from "./internal/routeView.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 /** A message on its way through the router. */
@@ -85,15 +86,7 @@ export const layer: Layer.Layer<
     let askedAt = Number.NEGATIVE_INFINITY
     const now = () => clock.unsafeCurrentTimeMillis()
 
-    const view: RouteView<Endpoint> = {
-      endpoint: directory.unsafeGet,
-      senders: function* (correlationId) {
-        for (const key of correlations.unsafeSenders(correlationId)) {
-          const endpoint = directory.unsafeByKey(key)
-          if (endpoint !== undefined) yield endpoint
-        }
-      }
-    }
+    const view = routeView(directory, correlations)
 
     // -- taking and refusing -------------------------------------------------------------------------------------------
 
@@ -170,7 +163,13 @@ export const layer: Layer.Layer<
       }
       if (isDeeperThan(item.metadata, config.jsonDepth)) {
         accept(transaction, arrival)
-        return deadLetters.unsafeAdd(transaction, { message, reason: "too_deep", at: message.arrivedAt })
+        const { recipient } = item
+        return deadLetters.unsafeAdd(transaction, {
+          message,
+          reason: "too_deep",
+          at: message.arrivedAt,
+          ...(recipient === undefined ? {} : { recipient })
+        })
       }
       if (isExpired(message, message.arrivedAt)) {
         accept(transaction, arrival)

@@ -24,6 +24,15 @@ export interface OutboxStatus {
   readonly lastFailure: string | undefined
 }
 
+/** What the platform refused for good. */
+export interface DeadReport {
+  readonly report: PlatformReport
+  /** What the platform said. */
+  readonly reason: string
+  /** Epoch milliseconds. */
+  readonly at: number
+}
+
 export class Outbox extends Context.Tag("broker/Outbox")<
   Outbox,
   {
@@ -32,5 +41,15 @@ export class Outbox extends Context.Tag("broker/Outbox")<
     /** Done when nothing is owed any more. For shutdown and tests: bound it. */
     readonly drained: Effect.Effect<void>
     readonly unsafeStatus: () => OutboxStatus
+    /** Refused reports with their ids, the first refused first; kept as long as dead letters are. */
+    readonly unsafeDead: () => ReadonlyArray<readonly [id: string, dead: DeadReport]>
+    readonly unsafeGetDead: (id: string) => DeadReport | undefined
+    /**
+     * Owes a refused report again, behind what its lane owes. False, and nothing changed, when a report waits that makes it
+     * pointless: it does not take the place of a newer one.
+     */
+    readonly unsafeRetry: (transaction: Transaction, id: string) => boolean
+    /** Deletes a refused report for good. */
+    readonly unsafePurge: (transaction: Transaction, id: string) => DeadReport | undefined
   }
 >() {}

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, TestClock } from "effect"
 import * as DeadLettersStore from "../../src/layers/DeadLettersStore.js"
 import * as LedgerMemory from "../../src/layers/LedgerMemory.js"
 import type { Settings } from "../../src/services/BrokerConfig.js"
@@ -90,5 +90,62 @@ it.scoped("they survive a restart in order, and new ones come behind them", () =
       assert.strictEqual((yield* Ledger).unsafeBooks().dead, 1, "the dead of earlier processes are not booked again")
     }).pipe(Effect.provide(layer({}, store)))
     assert.deepStrictEqual(yield* ids.pipe(Effect.provide(layer({}, store))), ["b", "a", "c"])
+  })
+})
+
+const entries = Effect.map(DeadLetters, (dead) => dead.unsafeEntries())
+const revive = (id: string) =>
+  Effect.flatMap(DeadLetters, (dead) => commit((transaction) => dead.unsafeRevive(transaction, id)))
+const purge = (id: string) =>
+  Effect.flatMap(DeadLetters, (dead) => commit((transaction) => dead.unsafePurge(transaction, id)))
+const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
+
+it.scoped(
+  "D11: a letter of this life that is revived is not dead any more, and one of an earlier life is accepted",
+  () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* add(letter("old")).pipe(Effect.provide(layer({}, store)))
+      yield* Effect.gen(function* () {
+        yield* add(letter("new"))
+        const [[old], [fresh]] = (yield* entries) as [[string, DeadLetter], [string, DeadLetter]]
+        assert.deepInclude(yield* books, { accepted: 0, dead: 1 })
+        assert.deepStrictEqual(yield* revive(fresh), letter("new"))
+        assert.deepInclude(yield* books, { accepted: 0, dead: 0 })
+        assert.deepStrictEqual(yield* revive(old), letter("old"))
+        assert.deepInclude(yield* books, { accepted: 1, dead: 0 })
+        assert.isUndefined(yield* revive(old))
+        assert.deepInclude(yield* books, { accepted: 1, dead: 0 })
+        assert.deepStrictEqual([yield* ids, store.recordsOf("dead_letters")], [[], []])
+      }).pipe(Effect.provide(layer({}, store)))
+    })
+  }
+)
+
+it.scoped("D11: a letter that is purged is gone for good, and its message stays dead in the books", () => {
+  const store = new FakeStore()
+  return Effect.gen(function* () {
+    yield* add(letter("a"), letter("b"))
+    const [[id]] = (yield* entries) as [[string, DeadLetter]]
+    assert.deepStrictEqual(yield* purge(id), letter("a"))
+    assert.isUndefined(yield* purge(id))
+    assert.isUndefined((yield* DeadLetters).unsafeGet(id))
+    assert.deepInclude(yield* books, { accepted: 0, dead: 2 })
+    assert.deepStrictEqual([yield* ids, store.recordsOf("dead_letters")], [["b"], [letter("b")]])
+  }).pipe(Effect.provide(layer({}, store)))
+})
+
+it.scoped("the id of a letter is never another one's, though it is purged and the broker starts again", () => {
+  const store = new FakeStore()
+  const life = <A>(body: Effect.Effect<A, never, DeadLetters | Effect.Effect.Context<ReturnType<typeof commit>>>) =>
+    body.pipe(Effect.provide(layer({}, store)))
+  return Effect.gen(function* () {
+    const [[first]] = (yield* life(Effect.zipRight(add(letter("a")), entries))) as [[string, DeadLetter]]
+    yield* TestClock.adjust(10)
+    yield* life(purge(first))
+    const [[second]] = (yield* life(Effect.zipRight(add(letter("b")), entries))) as [[string, DeadLetter]]
+    assert.notStrictEqual(second, first)
+    const found = yield* life(Effect.map(DeadLetters, (dead) => [dead.unsafeGet(first), dead.unsafeGet(second)]))
+    assert.deepStrictEqual(found, [undefined, letter("b")])
   })
 })

@@ -18,7 +18,11 @@ const layer = (owed: Array<PlatformReport>, settings: Partial<Settings> = {}) =>
           owed.push(report)
         },
         drained: Effect.void,
-        unsafeStatus: () => ({ waiting: 0, dead: 0, pausedUntil: undefined, lastFailure: undefined })
+        unsafeStatus: () => ({ waiting: 0, dead: 0, pausedUntil: undefined, lastFailure: undefined }),
+        unsafeDead: () => [],
+        unsafeGetDead: () => undefined,
+        unsafeRetry: () => false,
+        unsafePurge: () => undefined
       })
     ),
     Layer.provide(groundWith({ settings }))

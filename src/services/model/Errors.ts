@@ -218,6 +218,24 @@ export class DispatchNotAllowed extends refusal(
   "Setting `pluginsMayDispatch` is false and the caller is no operator."
 ) {}
 
+// -- what was given up, and the store -----------------------------------------------------------------------------------
+
+export class DeadLetterUnknown extends refusal(
+  "dead_letter_unknown",
+  404,
+  "No dead letter or refused report has this id; it may have been retried or purged."
+) {}
+export class DeadLetterNotRetryable extends refusal(
+  "dead_letter_not_retryable",
+  409,
+  "It would be given up again at once, or is no longer so; the message says which."
+) {}
+export class StoreNotReadable extends refusal(
+  "store_not_readable",
+  503,
+  "The store cannot be looked into; the message says why."
+) {}
+
 // -- the platform ------------------------------------------------------------------------------------------------------
 
 export class PlatformUnauthorized extends refusal(

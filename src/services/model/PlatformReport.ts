@@ -86,3 +86,29 @@ export const supersedes = (newer: PlatformReport, older: PlatformReport): boolea
       return newer._tag === older._tag
   }
 }
+
+/** How things are at this broker, as far as reports speak of them. */
+export interface ReportedWorld {
+  readonly endpointState: (endpointId: string) => "active" | "reconnecting" | "closed"
+  readonly taskHint: (endpointId: string) => string | undefined
+  readonly presence: () => "online" | "reconnecting" | "offline"
+  readonly isUndispatched: (undispatchedId: string) => boolean
+}
+
+/** False when the report would tell the platform what is no longer so: others that did were accepted since. */
+export const isStillSo = (report: PlatformReport, world: ReportedWorld): boolean => {
+  switch (report._tag) {
+    case "EndpointState":
+      return world.endpointState(report.endpointId) === report.state
+    case "EndpointRemoved":
+      return world.endpointState(report.endpointId) === "closed"
+    case "DisplayMetadata":
+      return world.taskHint(report.endpointId) === report.taskHint
+    case "UndispatchedChanged":
+      return world.isUndispatched(report.event.undispatched_id) === (report.event.action === "add")
+    case "NetworkPresenceChanged":
+      return world.presence() === report.event.state
+    case "ControlAck":
+      return true
+  }
+}

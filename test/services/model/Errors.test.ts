@@ -45,6 +45,9 @@ const wire: { readonly [Name in keyof typeof classes]: readonly [code: string, s
   DispatchBodyInvalid: ["dispatch_body_invalid", 400],
   DispatchFailed: ["dispatch_failed", 400],
   DispatchNotAllowed: ["dispatch_not_allowed", 403],
+  DeadLetterUnknown: ["dead_letter_unknown", 404],
+  DeadLetterNotRetryable: ["dead_letter_not_retryable", 409],
+  StoreNotReadable: ["store_not_readable", 503],
   PlatformUnauthorized: ["platform_unauthorized", 502],
   PlatformUnavailable: ["platform_unavailable", 503]
 }

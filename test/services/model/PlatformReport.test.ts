@@ -1,6 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { laneOf, PlatformReport, supersedes } from "../../../src/services/model/PlatformReport.js"
+import {
+  isStillSo,
+  laneOf,
+  PlatformReport,
+  type ReportedWorld,
+  supersedes
+} from "../../../src/services/model/PlatformReport.js"
 
 const state = (endpointId: string, state: "active" | "reconnecting" | "closed"): PlatformReport => ({
   _tag: "EndpointState",
@@ -62,4 +68,42 @@ it("reports survive the store", () => {
     const stored = JSON.parse(JSON.stringify(Schema.encodeSync(PlatformReport)(report)))
     assert.deepStrictEqual(Schema.decodeUnknownSync(PlatformReport)(stored), report)
   }
+})
+
+describe("a report is still so", () => {
+  const world = (given: Partial<ReportedWorld> = {}): ReportedWorld => ({
+    endpointState: () => "active",
+    taskHint: () => "hint",
+    presence: () => "online",
+    isUndispatched: () => true,
+    ...given
+  })
+  const ack: PlatformReport = { _tag: "ControlAck", ack: { idempotency_key: "k", status: "applied" } }
+
+  it("while everything is as it says", () => {
+    const reports = [state("a", "active"), hint("a"), undispatched("u", "add"), presence("online"), ack]
+    for (const report of reports) assert.isTrue(isStillSo(report, world()), report._tag)
+    const closed = world({ endpointState: () => "closed", isUndispatched: () => false })
+    for (const report of [
+      state("a", "closed"),
+      removed("a"),
+      undispatched("u", "remove"),
+      undispatched("u", "dispatch")
+    ]) {
+      assert.isTrue(isStillSo(report, closed), report._tag)
+    }
+  })
+
+  it("and is not once it is otherwise; what became of a control event stays so", () => {
+    const other = world({
+      endpointState: () => "reconnecting",
+      taskHint: () => undefined,
+      presence: () => "offline",
+      isUndispatched: () => false
+    })
+    const reports = [state("a", "active"), removed("a"), hint("a"), undispatched("u", "add"), presence("online")]
+    for (const report of reports) assert.isFalse(isStillSo(report, other), report._tag)
+    assert.isFalse(isStillSo(undispatched("u", "remove"), world()))
+    assert.isTrue(isStillSo(ack, other))
+  })
 })
