@@ -25,9 +25,13 @@ export interface CursorStore {
   readonly unsafeSave: (cursor: CursorRecord, ids: ReadonlyArray<string>, onDurable: () => void) => void
 }
 
-/** Reads what is there for this runtime session, empty for none. `limit` ids are kept, a page more at most. */
+/** What is remembered for a runtime session, empty for none, has this in its keys. */
+export const scopeOf = (runtimeSessionId: string): string =>
+  runtimeSessionId === "" ? "agent" : createHash("sha256").update(runtimeSessionId).digest("hex")
+
+/** Reads what is there for this runtime session. `limit` ids are kept, a page more at most. */
 export const openCursorStore = (store: Store["Type"], runtimeSessionId: string, limit: number): CursorStore => {
-  const scope = runtimeSessionId === "" ? "agent" : createHash("sha256").update(runtimeSessionId).digest("hex")
+  const scope = scopeOf(runtimeSessionId)
   const kept: Array<Page> = store.unsafeRange(pages, under(scope)).map(([key, ids]) => ({ key, ids }))
   let count = kept.reduce((sum, { ids }) => sum + ids.length, 0)
   let last = kept.length === 0 ? 0 : Number.parseInt(kept.at(-1)!.key.slice(scope.length + 1), 36)

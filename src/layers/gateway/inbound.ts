@@ -10,7 +10,8 @@ import { type Delivery, DeliveryCursor } from "../../services/model/DeliveryCurs
 import type { FromGateway, MessageReceived, RegisterAck } from "../../services/model/GatewayFrame.js"
 import { Store } from "../../services/Store.js"
 import { makeSweeper } from "../internal/sweeper.js"
-import { openCursorStore, rememberedAs, runsKept } from "./cursorStore.js"
+import { openCursorStore, rememberedAs, runsKept, scopeOf } from "./cursorStore.js"
+import { DeliveryMark } from "./deliveryMark.js"
 import type { Transmit } from "./sends.js"
 
 type Handler = (batch: ReadonlyArray<InboundItem>) => void
@@ -68,16 +69,33 @@ export const makeInbound = (
     // -- to the broker -------------------------------------------------------------------------------------------------
 
     let handler: Handler | undefined
-    let batch: Array<InboundItem> = []
+    let batch: Array<Arrived> = []
     let batchBytes = 0
+    let isFlushing = false
 
     const flush = () => {
+      isFlushing = false
       if (handler === undefined || batch.length === 0) return
-      const items = batch
+      const highest = batch.reduce((most, { delivery }) => Math.max(most, delivery.sequence ?? 0), 0)
+      if (!mark.allows(highest)) {
+        pauseIfCrowded()
+        // A store that begins to fail meanwhile does not say so.
+        return sweeper.unsafeWakeAt(now() + config.cursorMs)
+      }
+      const items = batch.map(itemOf)
       batch = []
       batchBytes = 0
+      flow.resume()
       handler(items)
     }
+
+    /** Once for all that comes in this turn. */
+    const flushSoon = () => {
+      if (isFlushing || handler === undefined || batch.length === 0) return
+      isFlushing = true
+      queueMicrotask(flush)
+    }
+    const mark = new DeliveryMark(store, scopeOf(config.runtimeSessionId), stored.cursor.sequence, flushSoon)
 
     const itemOf = ({ bytes, delivery, frame }: Arrived): InboundItem => ({
       ...(frame.messageId === undefined ? {} : { messageId: frame.messageId }),
@@ -87,20 +105,23 @@ export const makeInbound = (
       metadata: frame.metadata,
       bytes,
       token: delivery,
-      redeliverable: delivery.sequence !== undefined && delivery.sequence > cursor.cursor
+      redeliverable: delivery.sequence !== undefined && delivery.sequence > cursor.cursor,
+      ...(delivery.sequence !== undefined && delivery.sequence <= mark.before ? { mayBeKnown: true } : {})
     })
+
+    const pauseIfCrowded = () => {
+      const { bytes, messages } = cursor.waiting
+      if (batch.length + messages >= config.waitingMessages || batchBytes + bytes >= config.waitingBytes) flow.pause()
+    }
 
     /** What is its turn goes to the handler, or waits for one. */
     const handOver = () => {
-      const isFlushing = handler !== undefined && batch.length > 0
       for (const arrived of cursor.take(now())) {
-        batch.push(itemOf(arrived))
+        batch.push(arrived)
         batchBytes += arrived.bytes
       }
-      if (batch.length === 0 || isFlushing) return
-      if (handler !== undefined) return queueMicrotask(flush)
-      const { bytes, messages } = cursor.waiting
-      if (batch.length + messages >= config.waitingMessages || batchBytes + bytes >= config.waitingBytes) flow.pause()
+      if (handler !== undefined) flushSoon()
+      else if (batch.length > 0) pauseIfCrowded()
     }
 
     // -- to the gateway ------------------------------------------------------------------------------------------------
@@ -158,6 +179,7 @@ export const makeInbound = (
         isSaving = false
         if (isChanged) saveSoon()
       })
+      mark.drawIn()
     }
     const saving = yield* makeSweeper(() => {
       if (!isSaving) save()
@@ -168,7 +190,12 @@ export const makeInbound = (
       isChanged = true
       saving.unsafeWakeAt(now() + config.cursorMs)
     }
-    yield* Effect.addFinalizer(() => Effect.sync(save))
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        save()
+        mark.leave()
+      })
+    )
 
     // -- arriving ------------------------------------------------------------------------------------------------------
 
@@ -214,8 +241,8 @@ export const makeInbound = (
         Effect.acquireRelease(
           Effect.sync(() => {
             handler = given
-            flush()
             flow.resume()
+            flush()
           }),
           () =>
             Effect.sync(() => {
