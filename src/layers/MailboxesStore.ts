@@ -116,6 +116,8 @@ export const layer: Layer.Layer<
     ) => {
       if (letter.stored === "live") {
         countAccepted(letter)
+        // What its arrival wrote, the conversation it may be answered in, is durable before; a store that fails holds up nothing.
+        if (store.unsafeHealth()._tag === "Healthy") transaction.isBarrier = true
         transaction.onDurable(() => accept([letter]))
       } else {
         quota.add(-1, -letter.message.bytes)
@@ -286,7 +288,8 @@ export const layer: Layer.Layer<
         const mailbox = get(key)
         const { state } = mailbox
         if (kind === "moved") {
-          write(transaction, mailbox, state.write(state.letter(message, { token: undefined, isAccepted: true })))
+          const letter = state.letter(message, { token: undefined, isAccepted: true, redelivered: mayBeKnown })
+          write(transaction, mailbox, state.write(letter))
           return true
         }
         const letter = state.letter(message, { token, isAccepted: false, redelivered: mayBeKnown })
@@ -383,7 +386,7 @@ export const layer: Layer.Layer<
 
       unsafeUsage: (key) => {
         const { state } = get(key)
-        return { undelivered: state.size, inFlight: state.flying, storedBytes: state.bytes }
+        return { undelivered: state.size, inFlight: state.flying, stored: state.count, storedBytes: state.bytes }
       },
       unsafeTotals: () => ({ messages: quota.messages, bytes: quota.bytes }),
       unsafeOnSpace: (listener) => {

@@ -22,7 +22,7 @@ export interface Delivery {
    * `moved`: from elsewhere in the store: it always enters, at the end, and is delivered once it is stored here.
    */
   readonly kind: "new" | "unrepeatable" | "moved"
-  /** The plugin may have it from an earlier life of the broker. */
+  /** The plugin may have it: from an earlier life of the broker, or from before it was given up. */
   readonly mayBeKnown?: boolean
 }
 
@@ -30,6 +30,8 @@ export interface MailboxUsage {
   /** Not delivered: stored or in flight. */
   readonly undelivered: number
   readonly inFlight: number
+  /** Of the undelivered, those stored or being stored. */
+  readonly stored: number
   /** Of those stored. */
   readonly storedBytes: number
 }

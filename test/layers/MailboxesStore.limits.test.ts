@@ -176,6 +176,24 @@ describe("a store that cannot be written", () => {
     }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
   })
 
+  it.scoped("A21: that is slow: a message is accepted when the conversation it belongs to is durable as well", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      store.hold()
+      network.deliver(mail(plugin.endpointId, "asked", { correlation_id: "c" }))
+      yield* settled
+      plugin.acknowledge(...plugin.received)
+      yield* settled
+      assert.deepStrictEqual(network.accepted, [])
+      store.release()
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["asked"])
+      assert.strictEqual(store.recordsOf("correlation_received").length, 1)
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
   it.scoped("leaves a push without receipt unaccepted, until it can be written", () => {
     const network = new FakeNetwork()
     const store = new FakeStore()
