@@ -22,6 +22,8 @@ import { Presence } from "../services/Presence.js"
 import { Router } from "../services/Router.js"
 import { SendQueue } from "../services/SendQueue.js"
 import { Store } from "../services/Store.js"
+import { StoreReport } from "../services/StoreReport.js"
+import { findingsOf, storeWarnings } from "./internal/storeStatus.js"
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const optionally = <K extends string, V>(key: K, value: V | undefined) =>
@@ -47,6 +49,7 @@ export const layer: Layer.Layer<
   | Presence
   | Router
   | Store
+  | StoreReport
   | BrokerConfig
 > = Layer.effect(
   BrokerStatus,
@@ -68,6 +71,7 @@ export const layer: Layer.Layer<
     const presence = yield* Presence
     const router = yield* Router
     const store = yield* Store
+    const storeReport = yield* StoreReport
     const startedAt = (yield* Effect.clock).unsafeCurrentTimeMillis()
 
     const endpointStatus = ({ agent, id, key, pluginPid, session, state, stateSince }: Endpoint) => {
@@ -104,6 +108,7 @@ export const layer: Layer.Layer<
       const warnings = [
         link.state !== "up" && `The link to the network is ${link.state}${link.reason ? `: ${link.reason}` : ""}.`,
         health._tag === "Failing" && `The store cannot be written: ${health.reason}.`,
+        ...storeWarnings(storeReport),
         usage.isNearlyFull &&
           `The undispatched inbox is nearly full (${usage.messages} messages, ${usage.bytes} bytes).`,
         (isNearly(totals.messages, config.totalMessages) || isNearly(totals.bytes, config.totalBytes)) &&
@@ -147,10 +152,12 @@ export const layer: Layer.Layer<
           ...optionally("owner", link.owner)
         },
         presence: presence.unsafeCurrent(),
-        store:
-          health._tag === "Healthy"
+        store: {
+          ...(health._tag === "Healthy"
             ? { healthy: true }
-            : { healthy: false, since: iso(health.since), reason: health.reason },
+            : { healthy: false, since: iso(health.since), reason: health.reason }),
+          ...optionally("findings", findingsOf(storeReport))
+        },
         sockets: { open: openSockets, limit: config.sockets },
         channels: { open: openChannels, limit: config.channels },
         limits_hit: limits.unsafeHits(),

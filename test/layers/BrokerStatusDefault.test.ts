@@ -193,3 +193,85 @@ describe("a warning is shown", () => {
     }).pipe(Effect.provide(broker()))
   )
 })
+
+describe("what opening the store found", () => {
+  it.scoped("is shown and warned of: what is missing, what was set aside, where the damaged store is kept", () => {
+    const store = new FakeStore()
+    const kept = "/x/store.damaged-20310304T081602Z"
+    const problems = ["Page 7 cannot be read."]
+    store.findings = {
+      records: 5,
+      setAside: { mail: 2 },
+      setAsideFile: "/x/store/damaged.jsonl",
+      salvaged: {
+        reason: "The file is damaged.",
+        missing: 3,
+        missingFrom: ["inbox", "mail"],
+        recovered: 1,
+        problems,
+        keptAs: kept
+      },
+      damagedCopies: [kept],
+      migrated: 0,
+      compacted: undefined
+    }
+    store.damagedSince = 4
+    return Effect.gen(function* () {
+      yield* settled
+      assert.deepStrictEqual((yield* status).store.findings, {
+        set_aside: { mail: 2 },
+        set_aside_file: "/x/store/damaged.jsonl",
+        damaged_since: 4,
+        salvaged: {
+          reason: "The file is damaged.",
+          missing: 3,
+          missing_from: ["inbox", "mail"],
+          recovered: 1,
+          problems,
+          kept_as: kept
+        },
+        damaged_copies: [kept]
+      })
+      const shown = yield* warnings
+      for (const part of [
+        "3 records are missing, perhaps of inbox, mail",
+        kept,
+        "mail: 2",
+        "damaged.jsonl",
+        "4 times"
+      ]) {
+        assert.include(shown, part)
+      }
+    }).pipe(Effect.provide(broker({ store })))
+  })
+
+  it.scoped("is no warning when nothing of it is missing", () => {
+    const store = new FakeStore()
+    store.findings = {
+      ...store.findings,
+      migrated: 3,
+      compacted: { before: 200, after: 100 },
+      damagedCopies: ["/x/old"]
+    }
+    return Effect.gen(function* () {
+      yield* settled
+      const shown = (yield* status).store
+      assert.deepStrictEqual(shown, {
+        healthy: true,
+        findings: { migrated: 3, compacted: { before: 200, after: 100 }, damaged_copies: ["/x/old"] }
+      })
+      assert.strictEqual(yield* warnings, "")
+    }).pipe(Effect.provide(broker({ store })))
+  })
+
+  it.scoped("says so when nobody knows how much is missing", () => {
+    const store = new FakeStore()
+    const salvaged = { reason: "The file is damaged.", missing: undefined, missingFrom: ["unknown"], recovered: 0 }
+    store.findings = { ...store.findings, salvaged: { ...salvaged, problems: [], keptAs: undefined } }
+    return Effect.gen(function* () {
+      yield* settled
+      assert.isNull((yield* status).store.findings?.salvaged?.missing)
+      assert.include(yield* warnings, "An unknown number of records is missing")
+    }).pipe(Effect.provide(broker({ store })))
+  })
+})
