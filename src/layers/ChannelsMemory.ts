@@ -132,8 +132,10 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
         if (channel !== undefined) hand(channel, frame, then)
       },
       unsafeIsWritable: (id) => open.get(id)?.isCongested === false,
-      unsafeBroadcast: (frame) => {
-        for (const channel of open.values()) hand(channel, frame)
+      unsafeBroadcast: (frame, capability) => {
+        for (const channel of open.values()) {
+          if (capability === undefined || channel.capabilities.has(capability)) hand(channel, frame)
+        }
       },
       closeAll: (code, reason, withinMs) =>
         Effect.async<void>((resume) => {

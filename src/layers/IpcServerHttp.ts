@@ -19,6 +19,7 @@ import { Shutdown } from "../services/Shutdown.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
 import { parseBody, readBody, TooDeep } from "./ipc/body.js"
+import * as DeadLetterHandlers from "./ipc/DeadLetterHandlers.js"
 import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
@@ -26,6 +27,7 @@ import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
 import { answerRefusals, endWith, leaving, refuse } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
+import * as StoreHandlers from "./ipc/StoreHandlers.js"
 import { makeDirectSend, sendPath } from "./ipc/send.js"
 import { makeStream } from "./ipc/stream.js"
 import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
@@ -34,7 +36,8 @@ import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
 
 const api = HttpApiBuilder.api(IpcApi).pipe(
-  Layer.provide([HealthHandlers.layer, EndpointHandlers.layer, MessageHandlers.layer, OperatorHandlers.layer]),
+  Layer.provide([HealthHandlers.layer, EndpointHandlers.layer, MessageHandlers.layer]),
+  Layer.provide([OperatorHandlers.layer, DeadLetterHandlers.layer, StoreHandlers.layer]),
   Layer.provide(authorizedLayer)
 )
 

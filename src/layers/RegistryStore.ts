@@ -25,6 +25,7 @@ import { ordered } from "../services/model/StoreKey.js"
 import { Registry } from "../services/Registry.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { RetryQueue } from "../services/RetryQueue.js"
+import { Shutdown } from "../services/Shutdown.js"
 import { Store, Transaction, table } from "../services/Store.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
@@ -71,6 +72,7 @@ export const layer: Layer.Layer<
   | IdempotencyKeys
   | RetryQueue
   | Liveness
+  | Shutdown
   | Credentials
   | BrokerConfig
   | EventLog
@@ -88,6 +90,7 @@ export const layer: Layer.Layer<
     const idempotencyKeys = yield* IdempotencyKeys
     const retryQueue = yield* RetryQueue
     const liveness = yield* Liveness
+    const shutdown = yield* Shutdown
     const log = yield* EventLog
     const clock = yield* Effect.clock
 
@@ -103,7 +106,8 @@ export const layer: Layer.Layer<
       now: now(),
       graceMs,
       survivesExit,
-      demandsToken
+      demandsToken,
+      isRestarting: shutdown.unsafeReason() === "restart"
     })
 
     const save = (transaction: Transaction, endpoint: Registered) =>

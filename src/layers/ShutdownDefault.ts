@@ -4,15 +4,16 @@ import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
 export const layer: Layer.Layer<Shutdown> = Layer.effect(
   Shutdown,
   Effect.map(Deferred.make<ShutdownReason>(), (requested) => {
-    let isLeaving = false
+    let first: ShutdownReason | undefined
     return {
       request: (reason) =>
         Effect.suspend(() => {
-          isLeaving = true
+          first ??= reason
           return Deferred.succeed(requested, reason)
         }),
       requested: Deferred.await(requested),
-      unsafeIsLeaving: () => isLeaving
+      unsafeIsLeaving: () => first !== undefined,
+      unsafeReason: () => first
     }
   })
 )

@@ -5,12 +5,16 @@ import { Channels } from "../services/Channels.js"
 import { Directory } from "../services/Directory.js"
 import { Discovery } from "../services/Discovery.js"
 import { EventLog } from "../services/EventLog.js"
-import { closeCodes } from "../services/ipc/StreamFrame.js"
+import { channelCapabilities } from "../services/ipc/Capabilities.js"
+import { type BrokerDraining, closeCodes } from "../services/ipc/StreamFrame.js"
 import { Outbox } from "../services/Outbox.js"
 import { PlatformApi } from "../services/PlatformApi.js"
 import { Presence } from "../services/Presence.js"
 import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
 import { Store } from "../services/Store.js"
+
+/** How soon the next broker may be looked for, where one follows. */
+const restartAfterMs = 250
 
 export const leave = (reason: ShutdownReason) =>
   Effect.gen(function* () {
@@ -30,6 +34,9 @@ export const leave = (reason: ShutdownReason) =>
     // No new work; nobody finds the broker any more.
     yield* (yield* Shutdown).request(reason)
     yield* (yield* Discovery).withdraw
+    const isRestart = reason === "restart"
+    const notice: BrokerDraining = { event: "broker_draining", retry_after_ms: isRestart ? restartAfterMs : leaveMs }
+    channels.unsafeBroadcast(JSON.stringify(notice), channelCapabilities.drainNotice)
     // Endpoints wait for their plugins from now on.
     const { code, reason: why } = closeCodes.leaving
     yield* channels.closeAll(code, why, leaveMs / 5)
@@ -37,10 +44,13 @@ export const leave = (reason: ShutdownReason) =>
     yield* store.flush.pipe(within(leaveMs / 5))
     // The platform hears it, if it listens.
     yield* outbox.drained.pipe(within(leavePlatformMs / 2))
-    yield* Effect.forEach(directory.unsafeAll(), ({ id }) => Effect.ignore(platform.unregister(id)), {
-      concurrency: 16,
-      discard: true
-    }).pipe(within(leavePlatformMs / 2))
+    // The next broker goes on with its records.
+    if (!isRestart) {
+      yield* Effect.forEach(directory.unsafeAll(), ({ id }) => Effect.ignore(platform.unregister(id)), {
+        concurrency: 16,
+        discard: true
+      }).pipe(within(leavePlatformMs / 2))
+    }
     const { waiting } = outbox.unsafeStatus()
     log.unsafeLog(waiting > 0 ? "warn" : "info", "shutdown_end", { reports_waiting: waiting })
   })

@@ -72,8 +72,8 @@ export class Channels extends Context.Tag("broker/Channels")<
     readonly unsafeAnswer: (id: ChannelId, frame: string, written: () => void) => void
     /** True when a push would be `pushed`. */
     readonly unsafeIsWritable: (id: ChannelId) => boolean
-    /** Hands a frame to every open channel, congested ones included. */
-    readonly unsafeBroadcast: (frame: string) => void
+    /** Hands a frame to every open channel, or to those that announced the capability, congested ones included. */
+    readonly unsafeBroadcast: (frame: string, capability?: string) => void
     /** Closes every channel and waits until its socket ended; after `withinMs` those still open are cut. */
     readonly closeAll: (code: number, reason: string, withinMs: number) => Effect.Effect<void>
     readonly unsafeCount: () => number

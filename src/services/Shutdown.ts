@@ -6,6 +6,10 @@ import { Context } from "effect"
 export type ShutdownReason =
   | "signal"
   | "operator"
+  /** Another broker of this identity follows at once. */
+  | "restart"
+  /** Nobody used it, and it held nothing, for as long as the settings say. */
+  | "idle"
   /** Another runtime took over at the gateway. */
   | "superseded"
   /** The gateway speaks another protocol: this version of the broker cannot work with it. */
@@ -27,5 +31,7 @@ export class Shutdown extends Context.Tag("broker/Shutdown")<
     readonly requested: Effect.Effect<ShutdownReason>
     /** True from the moment somebody asked: no new work. */
     readonly unsafeIsLeaving: () => boolean
+    /** Why, from that moment. */
+    readonly unsafeReason: () => ShutdownReason | undefined
   }
 >() {}

@@ -39,7 +39,7 @@ export const routes: ReadonlyArray<Route> = (() => {
   const all: Array<Route> = []
   HttpApi.reflect(IpcApi, {
     onGroup: () => undefined,
-    onEndpoint: ({ endpoint, group, middleware }) => {
+    onEndpoint: ({ endpoint, middleware }) => {
       const { method, path } = endpoint
       const needsToken = Array.from(middleware).some(({ key }) => key === Authorized.key)
       const fields = fieldsOf(endpoint.payloadSchema)
@@ -48,7 +48,7 @@ export const routes: ReadonlyArray<Route> = (() => {
       all.push({
         method,
         path,
-        access: !needsToken ? "anyone" : group.identifier === "operator" ? "operators" : "plugins",
+        access: !needsToken ? "anyone" : path.startsWith("/v1/operator/") ? "operators" : "plugins",
         takesOwner: fieldsOf(endpoint.headersSchema).some(({ name }) => name === "x-endpoint-owner-token"),
         namesEndpoint: path.includes(":id") || fields.some(({ name }) => name === "endpoint_id"),
         fields,

@@ -11,6 +11,7 @@ it.effect("nobody leaves before somebody asked", () =>
     yield* settle
     assert.isNull(waiting.unsafePoll())
     assert.isFalse(shutdown.unsafeIsLeaving())
+    assert.isUndefined(shutdown.unsafeReason())
   }).pipe(Effect.provide(ShutdownDefault.layer))
 )
 
@@ -30,5 +31,6 @@ it.effect("the first reason counts", () =>
     yield* shutdown.request("superseded")
     yield* shutdown.request("signal")
     assert.strictEqual(yield* shutdown.requested, "superseded")
+    assert.strictEqual(shutdown.unsafeReason(), "superseded")
   }).pipe(Effect.provide(ShutdownDefault.layer))
 )

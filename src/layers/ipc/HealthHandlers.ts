@@ -1,5 +1,4 @@
 /** Health, handshake, proof and the OpenAPI document. */
-import { createHmac } from "node:crypto"
 import { HttpApiBuilder, HttpServerRequest, OpenApi } from "@effect/platform"
 import { Effect, Redacted } from "effect"
 import { IpcTokens } from "../../services/ipc/Auth.js"
@@ -9,6 +8,7 @@ import { ProtocolVersionMismatch } from "../../services/model/Errors.js"
 import { version } from "../../services/model/Version.js"
 import { Presence } from "../../services/Presence.js"
 import { mintUuid } from "../internal/minting.js"
+import { proofOf } from "../machine/proof.js"
 import { roleOf } from "./requests.js"
 
 const major = (text: string) => text.split(".", 1)[0]
@@ -28,11 +28,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "health", (handlers) =>
       .handle("proof", ({ urlParams }) =>
         Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
           const port = (request.source as { socket: { localPort: number } }).socket.localPort
-          return {
-            proof: createHmac("sha256", Redacted.value(tokens.plugin))
-              .update(`runtime-broker\n${port}\n${urlParams.nonce}`)
-              .digest("hex")
-          }
+          return { proof: proofOf(Redacted.value(tokens.plugin), port, urlParams.nonce) }
         })
       )
       .handle("initialize", ({ payload }) => {

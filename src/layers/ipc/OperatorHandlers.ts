@@ -12,5 +12,8 @@ export const layer = HttpApiBuilder.group(IpcApi, "operator", (handlers) =>
     return handlers
       .handle("status", () => Effect.sync(status.unsafeStatus))
       .handle("stop", () => Effect.as(shutdown.request("operator"), { ok: true as const }))
+      .handle("drain", ({ payload }) =>
+        Effect.as(shutdown.request(payload.restart ? "restart" : "operator"), { ok: true as const })
+      )
   })
 )

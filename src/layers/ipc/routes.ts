@@ -1,8 +1,10 @@
 /** The routes there are, as the door of the server knows them: which a request names, exactly, and who may use it. */
 import { HttpApi } from "@effect/platform"
 import { Authorized } from "../../services/ipc/Auth.js"
+import { DeadLetterGroup } from "../../services/ipc/DeadLetterGroup.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
 import { OperatorGroup } from "../../services/ipc/OperatorGroup.js"
+import { StoreGroup } from "../../services/ipc/StoreGroup.js"
 
 export interface Route {
   /** `anyone`: also without a token. `plugins`: with either token. `operators`: with the operator's only. */
@@ -25,7 +27,9 @@ interface Known {
   readonly access: Route["access"]
 }
 
-const operators = OperatorGroup.identifier
+const operators: ReadonlySet<string> = new Set(
+  [OperatorGroup, DeadLetterGroup, StoreGroup].map(({ identifier }) => identifier)
+)
 const takesToken = (middleware: ReadonlySet<{ readonly key: string }>) =>
   Array.from(middleware).some(({ key }) => key === Authorized.key)
 
@@ -37,7 +41,7 @@ const known: ReadonlyArray<Known> = (() => {
       all.push({
         method: endpoint.method,
         segments: endpoint.path.split("/"),
-        access: !takesToken(middleware) ? "anyone" : group.identifier === operators ? "operators" : "plugins"
+        access: !takesToken(middleware) ? "anyone" : operators.has(group.identifier) ? "operators" : "plugins"
       })
   })
   return all

@@ -9,6 +9,7 @@ export const capabilities = {
   endpoint_resume_v1: true,
   send_idempotency_v1: true,
   stream_send_v1: true,
+  drain_notice_v1: true,
   remote_spawn_v1: true
 } as const
 
@@ -21,7 +22,9 @@ export const channelCapabilities = {
   /** Its endpoints demand their owner token. */
   ownerToken: "endpoint_owner_token_v1",
   /** Its endpoints wait for it also when its process dies. */
-  resume: "endpoint_resume_v1"
+  resume: "endpoint_resume_v1",
+  /** It wants to be told that the broker begins to leave. */
+  drainNotice: "drain_notice_v1"
 } as const
 
 /** The protocol of the IPC surface, `major.minor`. */

@@ -2,17 +2,21 @@
 import { HttpApi, OpenApi } from "@effect/platform"
 import * as Errors from "../model/Errors.js"
 import { version } from "../model/Version.js"
+import { DeadLetterGroup } from "./DeadLetterGroup.js"
 import { EndpointGroup } from "./EndpointGroup.js"
 import { HealthGroup } from "./HealthGroup.js"
 import { MessageGroup } from "./MessageGroup.js"
 import { OperatorGroup } from "./OperatorGroup.js"
 import { withoutDecodeError, withPassedOn } from "./openApi.js"
+import { StoreGroup } from "./StoreGroup.js"
 
 export class IpcApi extends HttpApi.make("runtime-broker")
   .add(HealthGroup)
   .add(EndpointGroup)
   .add(MessageGroup)
   .add(OperatorGroup)
+  .add(DeadLetterGroup)
+  .add(StoreGroup)
   .addError(Errors.onWire(Errors.BadRequest))
   .addError(Errors.onWire(Errors.HostNotAllowed))
   .addError(Errors.onWire(Errors.OriginNotAllowed))

@@ -26,7 +26,7 @@ const EndpointStatus = Schema.Struct({
   stored_bytes: Count
 })
 
-const Books = Schema.Struct({
+export const Books = Schema.Struct({
   accepted: Count,
   delivered: Count,
   held: Count,
@@ -35,6 +35,36 @@ const Books = Schema.Struct({
   dead: Count,
   unaccounted: Count
 })
+
+/** What is not as it should be with the durable store, or was not when it was opened; absent parts are as they should be. */
+const StoreFindings = Schema.Struct({
+  /** Records that failed their checksum and are not served, by table, and where their bytes are. */
+  set_aside: optional(Schema.Record({ key: Schema.String, value: Count })),
+  set_aside_file: optional(Schema.String),
+  /** Records found damaged since the start. */
+  damaged_since: optional(Count),
+  /** The store was copied because it was damaged, or because opening it had died. */
+  salvaged: optional(
+    Schema.Struct({
+      reason: Schema.String,
+      /** Records that could not be read; `null` when their number is not known. */
+      missing: Schema.NullOr(Count),
+      /** Tables they may have been of. */
+      missing_from: Schema.Array(Schema.String),
+      /** Records found outside of the damaged index; some may have been deleted before. */
+      recovered: Count,
+      problems: Schema.Array(Schema.String),
+      /** Where the damaged store is kept. */
+      kept_as: optional(Schema.String)
+    })
+  ),
+  /** Damaged stores that are kept, from this start and earlier ones. */
+  damaged_copies: optional(Schema.Array(Schema.String)),
+  migrated: optional(Count),
+  /** Bytes, when the start made the file smaller. */
+  compacted: optional(Schema.Struct({ before: Count, after: Count }))
+})
+export type StoreFindings = typeof StoreFindings.Type
 
 /** Everything the broker knows of itself. */
 export const Status = Schema.Struct({
@@ -55,7 +85,8 @@ export const Status = Schema.Struct({
   store: Schema.Struct({
     healthy: Schema.Boolean,
     since: optional(Time),
-    reason: optional(Schema.String)
+    reason: optional(Schema.String),
+    findings: optional(StoreFindings)
   }),
   sockets: Schema.Struct({ open: Count, limit: Count }),
   channels: Schema.Struct({ open: Count, limit: Count }),
@@ -82,6 +113,11 @@ export const Status = Schema.Struct({
 })
 export type Status = typeof Status.Type
 
+export const DrainRequest = Schema.Struct({
+  /** Another broker follows at once: the platform keeps the endpoints, and hears that they are reconnecting. */
+  restart: Schema.optionalWith(Schema.Boolean, { default: () => false })
+})
+
 export class OperatorGroup extends HttpApiGroup.make("operator")
   .add(
     HttpApiEndpoint.get("status", "/v1/operator/status")
@@ -94,5 +130,15 @@ export class OperatorGroup extends HttpApiGroup.make("operator")
       .addSuccess(Ok)
       .addError(onWire(OperatorOnly))
       .annotate(OpenApi.Description, "Ends the broker. Answers before it leaves.")
+  )
+  .add(
+    HttpApiEndpoint.post("drain", "/v1/operator/drain")
+      .setPayload(DrainRequest)
+      .addSuccess(Ok)
+      .addError(onWire(OperatorOnly))
+      .annotate(
+        OpenApi.Description,
+        "Ends the broker, and with `restart` makes place for the next one. Answers before it leaves."
+      )
   )
   .middleware(Authorized) {}

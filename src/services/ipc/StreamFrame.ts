@@ -35,8 +35,19 @@ export const SendResult = Schema.Struct({
 })
 export interface SendResult extends Schema.Schema.Type<typeof SendResult> {}
 
+/**
+ * The broker leaves: the channel is closed with 1001 in a moment. Only for channels that announced `drain_notice_v1`. What was
+ * pushed and not acknowledged until then is pushed again by the next broker.
+ */
+export const BrokerDraining = Schema.Struct({
+  event: Schema.Literal("broker_draining"),
+  /** Looking for the next broker makes no sense earlier; milliseconds. */
+  retry_after_ms: Schema.Number
+})
+export interface BrokerDraining extends Schema.Schema.Type<typeof BrokerDraining> {}
+
 /** What the broker sends. */
-export const BrokerFrame = Schema.Union(MessageReceived, PresenceChanged, SendResult)
+export const BrokerFrame = Schema.Union(MessageReceived, PresenceChanged, SendResult, BrokerDraining)
 export type BrokerFrame = typeof BrokerFrame.Type
 
 /** The plugin has taken the message. */

@@ -73,6 +73,8 @@ export interface LifecycleRules {
   readonly survivesExit: boolean
   /** Its channel announced `endpoint_owner_token_v1`: no newer channel has it before somebody there shows its token. */
   readonly demandsToken: boolean
+  /** This broker makes place for the next one: that is why plugins go away. */
+  readonly isRestarting: boolean
 }
 
 const { Active, Reconnecting, Closed } = EndpointState
@@ -164,9 +166,10 @@ const comeBack = (channel: ChannelId) => ({
 
 const leave = (rules: LifecycleRules) => {
   const deadline = rules.now + rules.graceMs
+  const reason = rules.isRestarting ? "broker_restart" : "ipc_close"
   return {
     next: Reconnecting({ deadline }),
-    effects: [DetachMailbox(), StartGrace({ deadline }), Report({ state: "reconnecting", reason: "ipc_close" })]
+    effects: [DetachMailbox(), StartGrace({ deadline }), Report({ state: "reconnecting", reason })]
   }
 }
 

@@ -16,7 +16,15 @@ const routes: Record<string, ReadonlyArray<string>> = {
   "/v1/undispatched": ["get"],
   "/v1/dispatch": ["post"],
   "/v1/operator/status": ["get"],
-  "/v1/operator/stop": ["post"]
+  "/v1/operator/dead": ["get", "delete"],
+  "/v1/operator/dead/{letter}": ["get", "delete"],
+  "/v1/operator/dead/{letter}/retry": ["post"],
+  "/v1/operator/store": ["get"],
+  "/v1/operator/store/verify": ["post"],
+  "/v1/operator/store/export": ["get"],
+  "/v1/operator/ledger": ["get"],
+  "/v1/operator/stop": ["post"],
+  "/v1/operator/drain": ["post"]
 }
 const open = ["/health", "/v1/proof"]
 
@@ -62,7 +70,7 @@ describe("GET /openapi.json", () => {
       for (const path of Object.keys(paths)) {
         const target = path.replaceAll(/\{\w+\}/g, "ep_nobody")
         for (const method of ["get", "post", "put", "delete", "patch"]) {
-          if (path === "/v1/operator/stop" && method === "post") continue
+          if (/operator\/(stop|drain)$/.test(path) && method === "post") continue
           const { body } = yield* broker.call(method.toUpperCase(), target, undefined, { authorization })
           assert.strictEqual(body.error !== "not_found", served(method, target), `${method} ${path}`)
         }
@@ -122,6 +130,7 @@ describe("GET /openapi.json", () => {
       yield* provoke("POST", "/v1/endpoint/register", { plugin_pid: 1, kind: "x", task_hint: 7 })
       yield* provoke("GET", "/v1/operator/status", undefined)
       yield* provoke("POST", "/v1/operator/stop", {})
+      yield* provoke("POST", "/v1/operator/drain", {})
       assert.deepStrictEqual(undeclared, [])
       assert.notProperty(components.schemas, "HttpApiDecodeError")
     })

@@ -78,13 +78,37 @@ describe("the operator's routes", () => {
     })
   )
 
+  it.scopedLive("POST /v1/operator/drain answers, and then the broker leaves, whether or not another follows", () =>
+    Effect.gen(function* () {
+      for (const [body, reason] of [
+        ["{}", "operator"],
+        ['{"restart":true}', "restart"]
+      ] as const) {
+        const broker = yield* startBroker()
+        const headers = { authorization: `Bearer ${broker.operatorToken}` }
+        refused(
+          yield* broker.call("POST", "/v1/operator/drain", '{"restart":1}', headers),
+          400,
+          "bad_request",
+          "restart"
+        )
+        const answer = yield* broker.call("POST", "/v1/operator/drain", body, headers)
+        assert.deepStrictEqual([answer.status, answer.body], [200, { ok: true }])
+        const { code, stdout } = yield* broker.exited
+        assert.strictEqual(code, 0)
+        assert.include(stdout, `"reason":"${reason}"`)
+      }
+    })
+  )
+
   it.scopedLive("S8: refuses the plugin token", () =>
     Effect.gen(function* () {
       const broker = yield* shared
       for (const [method, path] of [
         ["GET", "/v1/operator/status"],
         ["GET", "/v1/operator/status?x=1"],
-        ["POST", "/v1/operator/stop"]
+        ["POST", "/v1/operator/stop"],
+        ["POST", "/v1/operator/drain"]
       ] as const) {
         refused(yield* broker.call(method, path), 403, "operator_only", "operator.json")
       }

@@ -14,7 +14,7 @@ import { ChannelId } from "../../../src/services/model/Ids.js"
 
 const now = 1_000_000
 const graceMs = 600_000
-const rules: LifecycleRules = { now, graceMs, survivesExit: false, demandsToken: false }
+const rules: LifecycleRules = { now, graceMs, survivesExit: false, demandsToken: false, isRestarting: false }
 const surviving: LifecycleRules = { ...rules, survivesExit: true }
 const guarded: LifecycleRules = { ...rules, demandsToken: true }
 const one = ChannelId(1)
@@ -191,7 +191,18 @@ const anyRules: fc.Arbitrary<LifecycleRules> = fc.record({
   now: time,
   graceMs: time,
   survivesExit: fc.boolean(),
-  demandsToken: fc.boolean()
+  demandsToken: fc.boolean(),
+  isRestarting: fc.boolean()
+})
+
+it("L3: a broker that makes place for the next one reports that as the reason why plugins are away", () => {
+  const event = ChannelClosed({ channel: ChannelId(1), pluginAlive: true })
+  const moved = step(Active({ channel: ChannelId(1), claimed: true }), event, { ...rules, isRestarting: true })
+  assert.strictEqual(moved._tag, "Moved")
+  assert.deepInclude(
+    moved._tag === "Moved" ? moved.effects : [],
+    Report({ state: "reconnecting", reason: "broker_restart" })
+  )
 })
 
 describe("any event in any state", () => {
