@@ -21,6 +21,7 @@ import { Paths } from "../services/Paths.js"
 import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
 import type { StoreError } from "../services/StoreReport.js"
 import { brokerWith, type Variants } from "./Graph.js"
+import { leaveWhenIdle } from "./idle.js"
 import { leave } from "./leave.js"
 import { credentialsFor, variantsFor } from "./variants.js"
 
@@ -109,8 +110,10 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
         discoveryFile: paths.discoveryFile,
         logFile: paths.logFile
       })
+      yield* Effect.forkScoped(leaveWhenIdle)
       return yield* (yield* Shutdown).requested
     }).pipe(
+      Effect.scoped,
       Effect.onExit((exit) => {
         const reason = Exit.match(exit, {
           onSuccess: (requested) => requested,

@@ -224,6 +224,7 @@ export const settings = {
   // -- leaving and logging ----------------------------------------------------------------------------------------------
   leaveMs: ms(5_000, "Leaving takes no longer"),
   leavePlatformMs: ms(2_000, "How much of it waits for the platform"),
+  idleExitMs: ms(0, "A broker without plugins, endpoints and anything held ends after so long; 0 means never", 0),
   logBytes: bytes(10 * MiB, "Size at which the log file is rotated"),
   logFiles: count(5, "Log files kept"),
   logKeepMs: ms(7 * 24 * hour, "How long log files of ended brokers are kept")

@@ -117,8 +117,8 @@ describe("a value", () => {
       }
     }
   })
-  it("of a capacity is not 0, and of a port or a preview may be", () => {
-    const mayBeNone: ReadonlyArray<SettingName> = ["port", "previewCodePoints"]
+  it("of a capacity is not 0, and of a port, a preview or what may be off may be", () => {
+    const mayBeNone: ReadonlyArray<SettingName> = ["port", "previewCodePoints", "idleExitMs"]
     for (const name of numbers) assert.strictEqual(refuses(name, "0"), !mayBeNone.includes(name), name)
   })
   it("of a choice is one of them", () => {
