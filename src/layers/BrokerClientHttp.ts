@@ -2,16 +2,17 @@
  * Finds a running broker by its discovery file, lets it prove that it knows the token of that file, and only then talks to it
  * with the operator's token.
  */
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { FetchHttpClient, HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
-import { Effect, Layer, Option, Schedule } from "effect"
+import { Effect, Layer, Option, Schedule, Stream } from "effect"
 import { BrokerClient, BrokerRefused, NoBroker } from "../services/BrokerClient.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { type DiscoveryRecord, parseDiscovery, parseOperator } from "./DiscoveryFile.js"
 import { processExists } from "./internal/process.js"
 import { readSecretFile } from "./internal/secretFile.js"
+import { isProof } from "./machine/proof.js"
 
 interface Found {
   readonly directory: string
@@ -63,11 +64,7 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
           const nonce = randomBytes(32).toString("hex")
           const client = yield* HttpApiClient.makeWith(IpcApi, { httpClient: http, baseUrl: ipcUrl })
           const { proof } = yield* client.health.proof({ urlParams: { nonce } })
-          const expected = createHmac("sha256", bearerToken)
-            .update(`runtime-broker\n${new URL(ipcUrl).port}\n${nonce}`)
-            .digest()
-          const given = Buffer.from(proof, "hex")
-          return given.length === expected.length && timingSafeEqual(given, expected)
+          return isProof(proof, bearerToken, new URL(ipcUrl).port, nonce)
         }).pipe(
           Effect.timeout("2 seconds"),
           // Whoever listens there is not this broker.
@@ -85,20 +82,22 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
             message: `${path.join(directory, "operator.json")} holds no operator token.`
           })
         }
-        const client = yield* HttpApiClient.makeWith(IpcApi, {
-          httpClient: HttpClient.mapRequest(http, HttpClientRequest.bearerToken(operator.operatorToken)),
-          baseUrl: discovery.ipcUrl
-        })
-        return { client, pid: discovery.pid }
+        const asOperator = HttpClient.mapRequest(http, HttpClientRequest.bearerToken(operator.operatorToken))
+        const client = yield* HttpApiClient.makeWith(IpcApi, { httpClient: asOperator, baseUrl: discovery.ipcUrl })
+        return { client, asOperator, url: discovery.ipcUrl, pid: discovery.pid }
       })
 
       const refused = (error: { readonly message: string }) => new BrokerRefused({ message: error.message })
 
-      return {
-        status: Effect.flatMap(connect, ({ client }) => Effect.mapError(client.operator.status({}), refused)),
-        stop: Effect.gen(function* () {
+      type Client = Effect.Effect.Success<typeof connect>["client"]
+      const ask = <A>(question: (client: Client) => Effect.Effect<A, { readonly message: string }>) =>
+        Effect.flatMap(connect, ({ client }) => Effect.mapError(question(client), refused))
+
+      /** Asks the broker to end by this request, and waits until it has. */
+      const endBy = (request: (client: Client) => Effect.Effect<unknown, { readonly message: string }>) =>
+        Effect.gen(function* () {
           const { client, pid } = yield* connect
-          yield* Effect.mapError(client.operator.stop({}), refused)
+          yield* Effect.mapError(request(client), refused)
           yield* Effect.sync(() => processExists(pid)).pipe(
             Effect.repeat({ while: (isThere) => isThere, schedule: Schedule.spaced("50 millis") }),
             Effect.timeoutFail({
@@ -108,6 +107,53 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
           )
           return { pid }
         })
+
+      /** Asks about a dead letter. What cannot be an id is not put into a path, where it may mean something else. */
+      const askOf = <A>(
+        letter: string,
+        question: (client: Client, path: { readonly letter: string }) => Effect.Effect<A, { readonly message: string }>
+      ) =>
+        ask((client) =>
+          /^[mr]-\w+$/.test(letter)
+            ? question(client, { letter })
+            : new BrokerRefused({ message: `There is no dead letter "${letter}"; ids are as list shows them.` })
+        )
+
+      /** Longer than what fits into memory: read as it comes. */
+      const exported = Effect.gen(function* () {
+        const { asOperator, url } = yield* connect
+        const response = yield* Effect.mapError(asOperator.get(`${url}/v1/operator/store/export`), refused)
+        if (response.status !== 200) {
+          const { message } = (yield* Effect.mapError(response.json, refused)) as { readonly message: string }
+          return yield* new BrokerRefused({ message })
+        }
+        const brokeOff = () => new BrokerRefused({ message: "The export broke off; the broker's log may say why." })
+        return Stream.mapError(response.stream, brokeOff)
+      })
+
+      return {
+        status: Effect.flatMap(connect, ({ client }) => Effect.mapError(client.operator.status({}), refused)),
+        stop: endBy(({ operator }) => operator.stop({})),
+        drain: (restart) => endBy(({ operator }) => operator.drain({ payload: { restart } })),
+        store: {
+          inspect: ask(({ operatorStore }) => operatorStore.inspect({})),
+          verify: ask(({ operatorStore }) => operatorStore.verify({})),
+          exported: Stream.unwrap(exported),
+          audit: ask(({ operatorStore }) => operatorStore.ledger({}))
+        },
+        deadLetters: {
+          list: Effect.map(
+            ask(({ operatorDead }) => operatorDead.list({})),
+            ({ items }) => items
+          ),
+          show: (id) => askOf(id, ({ operatorDead }, path) => operatorDead.show({ path })),
+          retry: (id) => askOf(id, ({ operatorDead }, path) => operatorDead.retry({ path })),
+          purge: (id) => Effect.asVoid(askOf(id, ({ operatorDead }, path) => operatorDead.purge({ path }))),
+          purgeAll: Effect.map(
+            ask(({ operatorDead }) => operatorDead.purgeAll({})),
+            ({ purged }) => purged
+          )
+        }
       }
     })
   ).pipe(Layer.provide(FetchHttpClient.layer))

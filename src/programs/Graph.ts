@@ -10,6 +10,7 @@ import * as ControlDispatcherDefault from "../layers/ControlDispatcherDefault.js
 import * as ControlEventsNone from "../layers/ControlEventsNone.js"
 import * as ControlOutcomesStore from "../layers/ControlOutcomesStore.js"
 import * as CorrelationIndexStore from "../layers/CorrelationIndexStore.js"
+import * as DeadLetterQueueDefault from "../layers/DeadLetterQueueDefault.js"
 import * as DeadLettersStore from "../layers/DeadLettersStore.js"
 import * as DirectoryMemory from "../layers/DirectoryMemory.js"
 import * as DispatchDefault from "../layers/DispatchDefault.js"
@@ -19,6 +20,7 @@ import * as InboxStore from "../layers/InboxStore.js"
 import * as IpcServerHttp from "../layers/IpcServerHttp.js"
 import * as IpcTokensMinted from "../layers/IpcTokensMinted.js"
 import * as LeasesPlatform from "../layers/LeasesPlatform.js"
+import * as LedgerAuditStore from "../layers/LedgerAuditStore.js"
 import * as LedgerMemory from "../layers/LedgerMemory.js"
 import * as LimitsMemory from "../layers/LimitsMemory.js"
 import * as MailboxesStore from "../layers/MailboxesStore.js"
@@ -48,13 +50,15 @@ import type { PlatformApi } from "../services/PlatformApi.js"
 import type { Shutdown } from "../services/Shutdown.js"
 import type { Spawner } from "../services/Spawner.js"
 import type { Store } from "../services/Store.js"
+import type { StoreInspection } from "../services/StoreInspection.js"
+import type { StoreReport } from "../services/StoreReport.js"
 
 /** What every part may use. */
 export type Ground = BrokerConfig | Credentials | EventLog | Liveness | Paths
 
 /** The parts with variants. */
 export interface Variants<E> {
-  readonly store: Layer.Layer<Store, E, Ground>
+  readonly store: Layer.Layer<Store | StoreReport | StoreInspection, E, Ground>
   readonly platform: Layer.Layer<PlatformApi, E, Ground>
   /** It may ask who is registered here, and who sent what. */
   readonly connector: Layer.Layer<Connector, E, Ground | Store | Directory | CorrelationIndex | Shutdown>
@@ -72,7 +76,7 @@ const noControl: Control<never> = { events: ControlEventsNone.layer, spawner: Sp
 /** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
 export const coreWith = <E>(variants: Variants<E>) => {
   const { spawner } = variants.control ?? noControl
-  return BrokerStatusDefault.layer.pipe(
+  return Layer.mergeAll(BrokerStatusDefault.layer, DeadLetterQueueDefault.layer, LedgerAuditStore.layer).pipe(
     Layer.provideMerge(ControlDispatcherDefault.layer),
     Layer.provideMerge(
       Layer.mergeAll(

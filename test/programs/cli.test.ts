@@ -96,11 +96,32 @@ describe.concurrent("start and stop", patience, () => {
     })
   )
 
-  it.scopedLive("stop is content when no broker runs", () =>
+  it.scopedLive("stop and drain are content when no broker runs", () =>
     Effect.gen(function* () {
-      const { code, stderr, stdout } = yield* cli(yield* temporaryDirectory, "stop")
-      assert.deepStrictEqual([code, stderr], [0, ""])
-      assert.match(stdout, /^No broker is running.*Nothing to stop\.\n$/)
+      for (const command of ["stop", "drain"]) {
+        const { code, stderr, stdout } = yield* cli(yield* temporaryDirectory, command)
+        assert.deepStrictEqual([code, stderr], [0, ""])
+        assert.match(stdout, new RegExp(`^No broker is running.*Nothing to ${command}\\.\\n$`))
+      }
+    })
+  )
+
+  it.scopedLive("drain waits for the broker's end, too, and says it whether another is to follow", () =>
+    Effect.gen(function* () {
+      const userData = yield* temporaryDirectory
+      for (const [args, reason] of [
+        [["drain"], "operator"],
+        [["drain", "--restart"], "restart"]
+      ] as const) {
+        const broker = yield* startBroker({ userData })
+        const { code, stderr, stdout } = yield* cli(userData, ...args)
+        assert.deepStrictEqual([code, stderr], [0, ""])
+        assert.include(stdout, String(broker.pid))
+        assert.isFalse(processIsThere(broker.pid))
+        const ended = yield* broker.exited
+        assert.strictEqual(ended.code, 0)
+        assert.include(ended.stdout, `"reason":"${reason}"`)
+      }
     })
   )
 
@@ -150,7 +171,7 @@ describe.concurrent("usage", patience, () => {
       const userData = yield* temporaryDirectory
       const help = yield* cli(userData, "--help")
       assert.strictEqual(help.code, 0)
-      for (const command of ["start", "status", "stop"]) assert.include(help.stdout, command)
+      for (const command of ["start", "status", "stop", "drain"]) assert.include(help.stdout, command)
       const version = yield* cli(userData, "--version")
       assert.strictEqual(version.code, 0)
       assert.match(version.stdout.trim(), /^\d+\.\d+\.\d+\S*$/)

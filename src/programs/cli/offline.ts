@@ -1,0 +1,72 @@
+/** The files of a broker that does not run. */
+import { existsSync, readdirSync } from "node:fs"
+import * as path from "node:path"
+import { Effect, Layer, Option } from "effect"
+import * as InstanceLockFile from "../../layers/InstanceLockFile.js"
+import * as LivenessProcess from "../../layers/LivenessProcess.js"
+import { identityFiles } from "../../layers/machine/userData.js"
+import { accountDirectory, baseDirectory } from "../../layers/PathsUserData.js"
+import { Paths } from "../../services/Paths.js"
+import { Exit } from "./exit.js"
+
+export interface WhichBroker {
+  readonly account: string
+  readonly directory: Option.Option<string>
+}
+
+/** Where the broker of a directory keeps its files. */
+export const pathsOf = (directory: string): Paths["Type"] => {
+  const logDirectory = path.join(baseDirectory(process.env), "runtime-broker", "log")
+  return {
+    directory,
+    ...identityFiles(directory),
+    storeDirectory: path.join(directory, "store"),
+    logDirectory,
+    logFile: path.join(logDirectory, `broker-${process.pid}.log`)
+  }
+}
+
+/** The directories the options may mean: that which is named, or those of the account. */
+export const directoriesOf = ({ account, directory }: WhichBroker): ReadonlyArray<string> => {
+  if (Option.isSome(directory)) return existsSync(directory.value) ? [path.resolve(directory.value)] : []
+  const all = accountDirectory(baseDirectory(process.env), account)
+  if (!existsSync(all)) return []
+  return readdirSync(all, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => path.join(all, name))
+}
+
+/** The one directory with a store that the options mean. */
+export const storeOf = (options: WhichBroker): Effect.Effect<Paths["Type"], Exit> =>
+  Effect.suspend(() => {
+    const found = directoriesOf(options)
+      .map(pathsOf)
+      .filter(({ storeDirectory }) => existsSync(storeDirectory))
+    if (found.length === 1) return Effect.succeed(found[0]!)
+    const where = Option.getOrElse(options.directory, () =>
+      accountDirectory(baseDirectory(process.env), options.account)
+    )
+    return new Exit({
+      code: 1,
+      message:
+        found.length === 0
+          ? `There is no store (looked in ${where}).`
+          : `There are several stores: ${found.map(({ directory }) => directory).join(", ")}. Name one with --directory.`
+    })
+  })
+
+/** Does the work while no broker of the directory can start. */
+export const whileNoBrokerRuns =
+  (paths: Paths["Type"], otherwise: string) =>
+  <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => {
+    const lock = InstanceLockFile.layer.pipe(Layer.provide([LivenessProcess.layer, Layer.succeed(Paths, paths)]))
+    return Effect.scoped(
+      Layer.build(lock).pipe(
+        Effect.catchTags({
+          AlreadyRunning: ({ message }) => new Exit({ code: 1, message: `${message} ${otherwise}` }),
+          LockError: ({ message }) => new Exit({ code: 1, message })
+        }),
+        Effect.zipRight(work)
+      )
+    )
+  }
