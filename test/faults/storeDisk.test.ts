@@ -1,20 +1,15 @@
 /** Disks that are full, fail or are read-only: what is decided waits, in order, and is stored when the disk works again. */
-import { spawnSync } from "node:child_process"
 import { rmSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
-import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Store, table } from "../../src/services/Store.js"
 import { StoreReport } from "../../src/services/StoreReport.js"
 import { ownDirectory } from "../kit/ground.js"
 import { bundled, Child, promised, storeAt } from "../kit/lmdbStore.js"
-
-const works = (command: string, args: ReadonlyArray<string>) =>
-  spawnSync(command, args, { stdio: "ignore" }).status === 0
+import { canPreload, compiled, unlessPreloadable, works } from "../kit/preload.js"
 
 const hasNamespaces = works("unshare", ["-rm", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"])
-const canPreload = process.platform === "linux" && works("cc", ["--version"])
 
 const isNumber = (line: string) => /^\d+$/.test(line)
 const isFailing = (line: string) => line.startsWith("failing ")
@@ -81,14 +76,7 @@ describe(`a disk in a namespace of its own${hasNamespaces ? "" : " (skipped: uns
   )
 })
 
-describe(`a failing disk${canPreload ? "" : " (skipped: it takes Linux and a C compiler)"}`, () => {
-  const library = Effect.gen(function* () {
-    const directory = yield* ownDirectory
-    const file = path.join(directory, "failingDisk.so")
-    const source = fileURLToPath(new URL("failingDisk.c", import.meta.url))
-    assert.isTrue(works("cc", ["-shared", "-fPIC", "-O1", "-o", file, source, "-ldl"]))
-    return file
-  })
+describe(`a failing disk${unlessPreloadable}`, () => {
   const kinds = { m: "meta pages", w: "writes", s: "flushes" }
   for (const [kind, what] of Object.entries(kinds)) {
     it.scopedLive.runIf(canPreload)(`whose ${what} fail: what waits is stored in order once it works`, () =>
@@ -97,7 +85,7 @@ describe(`a failing disk${canPreload ? "" : " (skipped: it takes Linux and a C c
         const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
         const flag = path.join(base, "failing")
         const child = new Child(process.execPath, [program, "commit", base], {
-          LD_PRELOAD: yield* library,
+          LD_PRELOAD: yield* compiled("test/faults/failingDisk.c"),
           FAILING_DISK: flag
         })
         yield* promised(() => child.find(20, isNumber))

@@ -35,14 +35,20 @@ export const hasty: Settings = {
 }
 
 /** A broker for the account. */
-export const startCloudBroker = (cloud: Cloud, name: string, settings: Settings = {}, userData?: string) =>
+export const startCloudBroker = (
+  cloud: Cloud,
+  name: string,
+  settings: Settings = {},
+  userData?: string,
+  environment: Record<string, string> = {}
+) =>
   Effect.gen(function* () {
     const directory = userData ?? (yield* temporaryDirectory)
     const file = credentialsOf(join(directory, "credentials"), accountOf(cloud, name))
     return yield* startBroker({
       userData: directory,
       settings: { connector: "gateway", accountId: name, ...hasty, ...settings },
-      environment: { MASONS_BROKER_CREDENTIALS_FILE: file }
+      environment: { MASONS_BROKER_CREDENTIALS_FILE: file, ...environment }
     })
   })
 
