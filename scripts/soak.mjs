@@ -2,7 +2,13 @@
 import { spawnSync } from "node:child_process"
 
 const soaks = {
-  crash: { test: "test/faults/crash.test.ts", environment: { CRASH_KILLS: "500" } },
+  // On the loopback network and on the development cloud, so many each.
+  crash: { test: "test/faults/crash", environment: { CRASH_KILLS: "500" } },
+  powercut: { test: "test/faults/powerCut.test.ts", environment: { POWER_CUTS: "1000" } },
+  storeKill: { test: "test/faults/storeKill.test.ts", environment: { STORE_KILLS: "500" } },
+  damage: { test: "test/faults/storeDamage.test.ts", environment: { STORE_FLIPS: "2000", STORE_CUTS: "640" } },
+  launcher: { test: "test/faults/launcher.test.ts", environment: { LAUNCH_PROCESSES: "30", LAUNCH_CALLERS: "20" } },
+  upgrade: { test: "test/faults/launcherUpgrade.test.ts", environment: { UPGRADE_MESSAGES: "20000" } },
   properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
   fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }
 }

@@ -8,7 +8,8 @@ import * as Tools from "../../src/layers/lmdb/tools.js"
 import { Store, Transaction, table } from "../../src/services/Store.js"
 import type { StoreFindings } from "../../src/services/StoreReport.js"
 import { ownDirectory } from "../kit/ground.js"
-import { bundled, Child, promised, randomFrom, storeAt, storeDirectory, storeFile, times } from "../kit/lmdbStore.js"
+import { bundled, promised, randomFrom, storeAt, storeDirectory, storeFile, times } from "../kit/lmdbStore.js"
+import { starter } from "../kit/storeStarter.js"
 
 const flips = times("STORE_FLIPS", 200)
 const cuts = times("STORE_CUTS", 64)
@@ -39,48 +40,7 @@ const makeStore = (base: string): Effect.Effect<Records, unknown> =>
 interface Started {
   readonly served: Records
   readonly opened: StoreFindings
-  readonly error?: string
 }
-
-/** Starts at most twice, in processes that may die. */
-class Starter {
-  private child: Child | undefined
-  private asked = 0
-  deaths = 0
-
-  private readonly program: string
-
-  constructor(program: string) {
-    this.program = program
-  }
-
-  async start(base: string): Promise<Started> {
-    for (let start = 1; ; start++) {
-      this.child ??= new Child(process.execPath, [this.program, "start"])
-      const { child } = this
-      child.send(base)
-      const line = await child.line(this.asked++)
-      if (line !== undefined) {
-        const started: Started = JSON.parse(line)
-        assert.isUndefined(started.error, started.error)
-        return started
-      }
-      this.deaths++
-      this.child = undefined
-      this.asked = 0
-      assert.isBelow(start, 2, `the second start died as well: ${child.stderr}`)
-    }
-  }
-
-  async stop() {
-    await this.child?.kill()
-  }
-}
-
-const starter = Effect.acquireRelease(
-  promised(async () => new Starter(await bundled("test/kit/storeChild.ts"))),
-  (started) => promised(() => started.stop())
-)
 
 const sum = (counts: { readonly [table: string]: number }) => Object.values(counts).reduce((a, b) => a + b, 0)
 
@@ -118,7 +78,7 @@ describe("a damaged store", () => {
         const records = yield* makeStore(path.join(directory, "sound"))
         const sound = readFileSync(storeFile(path.join(directory, "sound")))
         const random = randomFrom(times("STORE_SEED", 6))
-        const started = yield* starter
+        const started = yield* starter<Started>("start")
         const counts = { nothing: 0, setAside: 0, salvaged: 0, lost: 0 }
         for (let flip = 0; flip < flips; flip++) {
           const bytes = Buffer.from(sound)
@@ -163,7 +123,7 @@ describe("a damaged store", () => {
           }
         }
         const random = randomFrom(times("STORE_SEED", 6))
-        const started = yield* starter
+        const started = yield* starter<Started>("start")
         let served = 0
         for (let cut = 0; cut < cuts; cut++) {
           const length = cut === 0 ? 0 : Math.floor(random() * sound.length)
