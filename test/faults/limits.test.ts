@@ -177,7 +177,7 @@ describe("S9: what the broker stores", () => {
       })
   )
 
-  it.scopedLive("D8: for one endpoint in bytes: none overtakes one that does not fit", () =>
+  it.scopedLive("D8, weakness D5: for one endpoint in bytes: none overtakes one that does not fit", () =>
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { ...again, mailboxBytes: 20_000 } })
       const [away, other] = [yield* startSession(broker), yield* startSession(broker)]
@@ -214,7 +214,7 @@ describe("S9: what the broker stores", () => {
   )
 
   it.scopedLive(
-    "A8, D8: in the inbox: what does not fit in bytes waits, addressed mail passes, and order is kept",
+    "A8, D8, weakness D23: in the inbox: what does not fit in bytes waits, addressed mail passes, and order is kept",
     () =>
       Effect.gen(function* () {
         const broker = yield* startBroker({ settings: { ...again, inboxBytes: 20_000 } })
