@@ -10,9 +10,8 @@ import { WebSocket } from "ws"
 const entry = fileURLToPath(new URL("../../dist/programs/broker.js", import.meta.url))
 const ticksPerSecond = 100
 
-/** Starts the broker, pinned to the last core where the system can, and waits until it is ready. */
-export const startBroker = async (settings = {}) => {
-  const directory = mkdtempSync(join(tmpdir(), "runtime-broker-bench-"))
+/** Starts the broker, pinned to the last core where the system can, and waits until it is ready. `stop` removes its directory. */
+export const startBroker = async (settings = {}, directory = mkdtempSync(join(tmpdir(), "runtime-broker-bench-"))) => {
   const pin = process.platform === "linux" && cpus().length > 1 ? ["taskset", "-c", String(cpus().length - 1)] : []
   const [command, ...args] = [...pin, process.execPath, entry]
   const child = spawn(command, args, {
@@ -31,6 +30,11 @@ export const startBroker = async (settings = {}) => {
     token: bearerToken,
     operatorToken,
     process: child,
+    kill: async () => {
+      child.removeAllListeners("exit")
+      child.kill("SIGKILL")
+      await new Promise((resolve) => child.once("exit", resolve))
+    },
     stop: async () => {
       child.removeAllListeners("exit")
       child.kill("SIGTERM")
