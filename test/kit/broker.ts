@@ -102,6 +102,8 @@ export interface BrokerOptions {
   readonly userData?: string
   /** Further environment variables. */
   readonly environment?: Record<string, string>
+  /** Another program than the built broker. */
+  readonly program?: string
 }
 
 const request = (
@@ -127,13 +129,13 @@ const request = (
     return { status: response.status, headers: response.headers, body: parsed }
   })
 
-/** Starts `dist/programs/broker.js` and waits until it is ready; it is killed when the test ends. */
+/** Starts the built broker and waits until it is ready; it is killed when the test ends. */
 export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker, never, Scope.Scope> =>
   Effect.gen(function* () {
     const userData = options.userData ?? (yield* temporaryDirectory)
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [dist("programs/broker.js")], {
+        spawn(process.execPath, [options.program ?? dist("programs/broker.js")], {
           env: { ...environmentOf(userData, options.settings ?? {}), ...options.environment }
         })
       ),
