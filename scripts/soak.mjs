@@ -10,6 +10,7 @@ const soaks = {
   launcher: { test: "test/faults/launcher.test.ts", environment: { LAUNCH_PROCESSES: "30", LAUNCH_CALLERS: "20" } },
   upgrade: { test: "test/faults/launcherUpgrade.test.ts", environment: { UPGRADE_MESSAGES: "20000" } },
   properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
+  answers: { test: "test/layers/PlatformApiHttp.fuzz.test.ts", environment: { PLATFORM_ANSWERS: "200000" } },
   fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }
 }
 

@@ -13,7 +13,7 @@ import { start } from "./cli/start.js"
 import { status } from "./cli/status.js"
 import { stop } from "./cli/stop.js"
 import { store } from "./cli/store.js"
-import { runToExit } from "./main.js"
+import { runToExit } from "./runToExit.js"
 
 const root = Command.make("runtime-broker").pipe(
   Command.withDescription("A local message broker for agent sessions that share one network identity."),

@@ -1,27 +1,12 @@
-/** What the daemon's two entry points share: running to an exit code, and speaking to whoever started it. */
-import { NodeRuntime } from "@effect/platform-node"
+/** What the daemon's two entry points share: it runs in the foreground and speaks to whoever started it. */
 import { Effect } from "effect"
 import { isFailure } from "../services/Shutdown.js"
 import { type DaemonOptions, daemon } from "./daemon.js"
+import { complain, type ExitCode } from "./runToExit.js"
 
-/** 0: stopped, already running, or superseded. 1: could not start or run. 2: wrong usage. */
-export type ExitCode = 0 | 1 | 2
-
-/** Runs to the exit code. The first signal interrupts; a second one ends the process at once. */
-export const runToExit = (program: Effect.Effect<ExitCode>): void =>
-  NodeRuntime.runMain(
-    program.pipe(
-      Effect.catchAllDefect((defect) => Effect.as(complain(`A fault of the broker: ${String(defect)}`), 1 as const)),
-      Effect.flatMap((code) => Effect.sync(() => process.exit(code)))
-    ),
-    { disableErrorReporting: true, disablePrettyLogger: true }
-  )
-
-// Whoever read the output may be gone; the broker goes on without being heard.
-for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined)
+export { type ExitCode, runToExit } from "./runToExit.js"
 
 const print = (line: string) => Effect.sync(() => process.stdout.write(`${line}\n`))
-const complain = (line: string) => Effect.sync(() => process.stderr.write(`${line}\n`))
 
 /** For people on a terminal, for programs a JSON object per line. */
 const tell = (event: string, fields: object, sentences: ReadonlyArray<string>) =>

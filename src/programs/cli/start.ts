@@ -1,7 +1,6 @@
-/** `runtime-broker start`: a broker in the foreground. */
+/** `runtime-broker start`: a broker in the foreground, which other commands do not load. */
 import { Command, Options } from "@effect/cli"
 import { Effect, HashMap, Option } from "effect"
-import { runDaemon } from "../main.js"
 import { Exit } from "./exit.js"
 
 const hints = [
@@ -29,7 +28,8 @@ export const start = Command.make(
     )
     const named = { connector, port, accountId: account }
     for (const [name, value] of Object.entries(named)) if (Option.isSome(value)) flags[name] = value.value
-    return runDaemon(flags, hints).pipe(
+    return Effect.promise(() => import("../main.js")).pipe(
+      Effect.flatMap(({ runDaemon }) => runDaemon(flags, hints)),
       Effect.flatMap((code) => (code === 0 ? Effect.void : new Exit({ code, message: "" })))
     )
   }

@@ -132,7 +132,7 @@ describe("a stream of events", () => {
         assert.deepStrictEqual(parse(chunks), said)
         for (const item of said) if (item._tag === "Event") assert.isAtMost(item.data.length, limit)
       }),
-      { numRuns: 3_000 }
+      { numRuns: 1_000 }
     )
   })
 
