@@ -1,11 +1,11 @@
 /** What there is of the broker of a place, at this moment. */
 import { type Holder, isHolderAlive, readHolder } from "../../layers/machine/fileLock.js"
-import { processExists } from "../../layers/machine/processes.js"
+import { isHalted, processExists } from "../../layers/machine/processes.js"
 import { readSecretFile } from "../../layers/machine/secretFiles.js"
 import { version } from "../../services/model/Version.js"
 import { notUsable } from "./launchErrors.js"
 import type { Place } from "./launchPlace.js"
-import { isOlder, type ProbeOptions, parseRecorded, probe, type Recorded } from "./launchProbe.js"
+import { isOlder, type Listener, type ProbeOptions, parseRecorded, probe, type Recorded } from "./launchProbe.js"
 import { readStarting } from "./launchStart.js"
 
 export type Sight =
@@ -21,7 +21,7 @@ export type Sight =
 /** Fails when a file is there that must not be trusted. */
 export const look = async (place: Place, options: ProbeOptions): Promise<Sight> => {
   const recorded = parseRecorded((await secret(readSecretFile(place.discoveryFile))) ?? "")
-  const listener = recorded === undefined ? undefined : await probe(recorded, options)
+  const listener = recorded === undefined ? undefined : await listenerOf(recorded, options)
   if (recorded !== undefined && listener?.is === "broker") {
     const is = listener.isProven && isOlder(listener.version, version) ? "older" : "usable"
     return { is, recorded, version: listener.version }
@@ -40,6 +40,10 @@ export const look = async (place: Place, options: ProbeOptions): Promise<Sight> 
     ? { is: "unproven", pid: recorded.pid }
     : { is: "absent" }
 }
+
+/** A halted process is not waited for: it cannot answer. */
+const listenerOf = async (recorded: Recorded, options: ProbeOptions): Promise<Listener> =>
+  (await isHalted(recorded.pid)) ? { is: "silent" } : probe(recorded, options)
 
 const secret = <A>(read: Promise<A>): Promise<A> =>
   read.catch((error) => {
