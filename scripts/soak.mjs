@@ -9,6 +9,7 @@ const soaks = {
   damage: { test: "test/faults/storeDamage.test.ts", environment: { STORE_FLIPS: "2000", STORE_CUTS: "640" } },
   launcher: { test: "test/faults/launcher.test.ts", environment: { LAUNCH_PROCESSES: "30", LAUNCH_CALLERS: "20" } },
   upgrade: { test: "test/faults/launcherUpgrade.test.ts", environment: { UPGRADE_MESSAGES: "20000" } },
+  flood: { test: "test/faults/readers.test.ts", environment: { FLOOD_MESSAGES: "20000" } },
   properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
   answers: { test: "test/layers/PlatformApiHttp.fuzz.test.ts", environment: { PLATFORM_ANSWERS: "200000" } },
   fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }

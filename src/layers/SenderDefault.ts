@@ -85,6 +85,25 @@ export const layer: Layer.Layer<
       }
     }
 
+    /** By endpoint, how many messages wait for their key to become durable. */
+    const unwritten = new Map<EndpointKey, number>()
+
+    /**
+     * True when the message must not leave before `transaction` is durable: the broker must know its key whenever it dies after
+     * that, and none of the same endpoint may overtake one that waits.
+     */
+    const holdsBack = (transaction: Transaction, endpoint: EndpointKey, hasKey: boolean): boolean => {
+      const before = unwritten.get(endpoint) ?? 0
+      if (!hasKey) return before > 0
+      unwritten.set(endpoint, before + 1)
+      transaction.onDurable(() => {
+        const left = unwritten.get(endpoint)! - 1
+        if (left > 0) unwritten.set(endpoint, left)
+        else unwritten.delete(endpoint)
+      })
+      return true
+    }
+
     /** Keeps the message until the network can be reached. `undefined` when too many wait. */
     const enqueue = (endpoint: Endpoint, outbound: OutboundMessage): Effect.Effect<Receipt> | undefined => {
       const transaction = new Transaction()
@@ -123,8 +142,10 @@ export const layer: Layer.Layer<
     ): Effect.Effect<Sent, SendRefusal> =>
       Effect.suspend(() => {
         const concluded = announce(transaction, endpoint.key, correlationId)
+        const mustWait = holdsBack(transaction, endpoint.key, request.idempotencyKey !== undefined)
         const durable = Effect.unsafeMakeLatch()
         transaction.onDurable(() => durable.unsafeOpen())
+        // Before it is sent: forgetting it must come after it in the store, too.
         store.unsafeCommit(transaction)
         const outbound = {
           messageId,
@@ -140,11 +161,11 @@ export const layer: Layer.Layer<
           requireLive: request.requireLive,
           ...(mayBeKnown ? { mayBeKnown } : {})
         }
-        // Nothing leaves before what must be remembered of it is durable: its key, and the id its answer comes under.
-        return durable.await.pipe(
+        return (mustWait ? durable.await : Effect.void).pipe(
           Effect.zipRight(deliver(endpoint, outbound, request.store)),
           Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
           Effect.mapError(sendRefusal),
+          Effect.zipLeft(durable.await),
           Effect.map((receipt) => ({ ...receipt, replyResolved }))
         )
       })

