@@ -19,7 +19,7 @@ if (!existsSync(dist("programs/broker.js"))) throw new Error("There is no dist; 
 /** A directory of its own for the test, gone afterwards. */
 export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "runtime-broker-test-"))),
-  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10 }))
 )
 
 /** Settings as environment variables of a child process; nothing of the test's own environment but PATH and HOME. */

@@ -29,7 +29,7 @@ export class KeptLog {
 /** A directory of the test's own, mode 0700, gone afterwards. */
 export const ownDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(path.join(tmpdir(), "runtime-broker-"))),
-  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10 }))
 )
 
 /** The broker's files, all under `base`, which need not exist. */
