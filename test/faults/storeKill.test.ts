@@ -7,7 +7,7 @@ import { StoreReport } from "../../src/services/StoreReport.js"
 import { ownDirectory } from "../kit/ground.js"
 import { bundled, Child, promised, randomFrom, storeAt, times } from "../kit/lmdbStore.js"
 
-const kills = times("STORE_KILLS", 30)
+const kills = times("STORE_KILLS", 15)
 const kept = 400
 
 it.scopedLive(
@@ -49,5 +49,5 @@ it.scopedLive(
         )
       }).pipe(Effect.provide(storeAt(base)))
     }),
-  times("STORE_KILLS", 30) * 2_000
+  kills * 4_000
 )

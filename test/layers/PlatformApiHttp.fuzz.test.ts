@@ -272,7 +272,7 @@ const storm = (
 // Much longer than it takes: other tests may keep the machine busy.
 const limit = { timeout: 90_000 }
 
-const answers = Number(process.env.PLATFORM_ANSWERS ?? 6_000)
+const answers = Number(process.env.PLATFORM_ANSWERS ?? 3_000)
 it.live(
   `${answers} answers out of memory end as what they are`,
   () => storm(answers, answer, (server) => inMemory(server, { platformMs: 60 }), true),
