@@ -10,8 +10,8 @@ import { Effect, Layer, Option, Schedule, Stream } from "effect"
 import { BrokerClient, BrokerRefused, NoBroker } from "../services/BrokerClient.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { type DiscoveryRecord, parseDiscovery, parseOperator } from "./DiscoveryFile.js"
-import { processExists } from "./internal/process.js"
 import { readSecretFile } from "./internal/secretFile.js"
+import { processExists } from "./machine/processes.js"
 import { isProof } from "./machine/proof.js"
 
 interface Found {

@@ -5,7 +5,7 @@ import { Cause, Effect, HashMap, Layer, LogLevel as Level, Logger } from "effect
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog, type LogFields, type LogLevel } from "../services/EventLog.js"
 import { Paths } from "../services/Paths.js"
-import { processExists } from "./internal/process.js"
+import { processExists } from "./machine/processes.js"
 
 const severity: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 }
 const waitingLines = 10_000

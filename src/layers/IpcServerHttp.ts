@@ -15,6 +15,7 @@ import { IpcServer } from "../services/IpcServer.js"
 import { IpcTokens } from "../services/ipc/Auth.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { Limits } from "../services/Limits.js"
+import { BadRequest, bodyOf, RequestTimeout } from "../services/model/Errors.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
@@ -24,7 +25,7 @@ import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
 import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
-import { answerRefusals, endWith, leaving, refuse } from "./ipc/refusals.js"
+import { answerRefusals, endWith, leaving, refuse, statusOf } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
 import * as StoreHandlers from "./ipc/StoreHandlers.js"
@@ -210,9 +211,7 @@ const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
     socket.destroy()
     return
   }
-  const status = error.code === requestTimeout ? 408 : error.code === "HPE_HEADER_OVERFLOW" ? 431 : 400
-  endWith(socket, status, {
-    error: status === 408 ? "request_timeout" : "bad_request",
-    message: `This is no request the broker understands (${error.code}).`
-  })
+  const message = `This is no request the broker understands (${error.code}).`
+  const refusal = error.code === requestTimeout ? new RequestTimeout({ message }) : new BadRequest({ message })
+  endWith(socket, error.code === "HPE_HEADER_OVERFLOW" ? 431 : statusOf(refusal), bodyOf(refusal))
 }

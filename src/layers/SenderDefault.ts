@@ -6,17 +6,9 @@ import { Credentials } from "../services/Credentials.js"
 import type { Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
 import type { IdempotencyKeys } from "../services/IdempotencyKeys.js"
-import {
-  CorrelationIdForbidden,
-  EndpointNotActive,
-  SendRefused,
-  SendUnavailable,
-  SendUnknown,
-  SourceEndpointIdMismatch,
-  TargetEndpointIdForbidden
-} from "../services/model/Errors.js"
+import { EndpointNotActive, SendRefused, SendUnavailable, SendUnknown } from "../services/model/Errors.js"
 import type { EndpointKey } from "../services/model/Ids.js"
-import { type Metadata, stampOutbound, text } from "../services/model/Metadata.js"
+import { type Metadata, refuseOutbound, stampOutbound, text } from "../services/model/Metadata.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Sender, type SendRefusal, type SendRequest, type Sent } from "../services/Sender.js"
 import { SendQueue } from "../services/SendQueue.js"
@@ -26,7 +18,6 @@ import { mintTrace, mintUuid } from "./internal/minting.js"
 import { storeIsHealthy } from "./internal/storeIsHealthy.js"
 
 type Receipt = Pick<Sent, "messageId" | "status">
-type MetadataRefusal = CorrelationIdForbidden | TargetEndpointIdForbidden | SourceEndpointIdMismatch
 
 export const layer: Layer.Layer<
   Sender,
@@ -178,7 +169,7 @@ export const layer: Layer.Layer<
               message: `Endpoint "${endpoint.id}" is reconnecting; reattach it on an open channel first.`
             })
           }
-          const refusal = refuseMetadata(endpoint, request.metadata)
+          const refusal = refuseOutbound(request.metadata, [endpoint.id, ...endpoint.aliases])
           if (refusal !== undefined) return yield* refusal
           yield* isHealthy
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
@@ -197,28 +188,6 @@ export const layer: Layer.Layer<
 const surelyNotSent = (outcome: Exit.Exit<unknown, SendError>): boolean =>
   Exit.isFailure(outcome) &&
   Option.exists(Cause.failureOption(outcome.cause), ({ _tag }) => _tag !== "SendOutcomeUnknown")
-
-/** The plugin may not speak for the broker. */
-const refuseMetadata = (endpoint: Endpoint, metadata: Metadata): MetadataRefusal | undefined => {
-  if (Object.hasOwn(metadata, "correlation_id")) {
-    return new CorrelationIdForbidden({
-      message: '"metadata.correlation_id" is set by the broker; name the id you answer in "metadata.in_reply_to".'
-    })
-  }
-  if (Object.hasOwn(metadata, "target_endpoint_id")) {
-    return new TargetEndpointIdForbidden({
-      message:
-        '"metadata.target_endpoint_id" is not for plugins; address the endpoint in "to" where the network allows it.'
-    })
-  }
-  const source = metadata.source_endpoint_id
-  const names: ReadonlyArray<unknown> = [undefined, endpoint.id, ...endpoint.aliases]
-  return !names.includes(source)
-    ? new SourceEndpointIdMismatch({
-        message: `"metadata.source_endpoint_id" must be the sending endpoint "${endpoint.id}"; leave it out.`
-      })
-    : undefined
-}
 
 const sendRefusal = (error: SendError): SendUnavailable | SendUnknown | SendRefused => {
   switch (error._tag) {

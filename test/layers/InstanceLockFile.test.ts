@@ -3,24 +3,25 @@ import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Either, Exit, Layer, Option, Scope } from "effect"
 import * as InstanceLockFile from "../../src/layers/InstanceLockFile.js"
-import { bootId } from "../../src/layers/internal/process.js"
+import * as machine from "../../src/layers/machine/processes.js"
 import { InstanceLock } from "../../src/services/InstanceLock.js"
-import { Liveness } from "../../src/services/Liveness.js"
 import { modeOf, ownDirectory, pathsLayer, pathsUnder } from "../kit/ground.js"
 
 /** Processes as the test says: by pid when they started; all others are dead. This process runs. */
 const processes = (running: Record<number, string> = {}) => {
   const starts: Record<number, string> = { [process.pid]: "started now", ...running }
-  return Layer.succeed(Liveness, {
-    unsafeIsAlive: (pid, start) => starts[pid] !== undefined && (start === undefined || start === starts[pid]),
-    startOf: (pid) => Effect.succeed(starts[pid])
-  })
+  return {
+    isAlive: (pid: number, start: string | undefined) =>
+      starts[pid] !== undefined && (start === undefined || start === starts[pid]),
+    startOf: async (pid: number) => starts[pid]
+  }
 }
+const bootId = Effect.promise(machine.bootId)
 const living = 4711
 const dead = 4712
 
 const lockLayer = (base: string, running?: Record<number, string>) =>
-  InstanceLockFile.layer.pipe(Layer.provide([pathsLayer(base), processes(running)]))
+  Layer.provide(InstanceLockFile.layerAmong(processes(running)), pathsLayer(base))
 
 /** Starts; the lock is held until the test ends. */
 const start = (base: string, running?: Record<number, string>) =>

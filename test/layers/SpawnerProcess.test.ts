@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit } from "effect"
-import { processExists } from "../../src/layers/internal/process.js"
+import { processExists } from "../../src/layers/machine/processes.js"
 import * as SpawnerNone from "../../src/layers/SpawnerNone.js"
 import { claudeCode, codex } from "../../src/services/model/SpawnPlan.js"
 import { Spawner } from "../../src/services/Spawner.js"

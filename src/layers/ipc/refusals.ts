@@ -68,6 +68,10 @@ export const endWith = (socket: Duplex, status: number, json: unknown, headers =
 export const leaving = (): AnyRefusal =>
   new Errors.BrokerDraining({ message: "The broker is leaving and takes no new work.", retryable: true })
 
+/** For what should not have happened; the log has it. */
+export const fault = (): AnyRefusal =>
+  new Errors.InternalError({ message: "The broker made a mistake; its log says more." })
+
 const respond = (refusal: AnyRefusal) =>
   HttpServerResponse.unsafeJson(Errors.bodyOf(refusal), { status: statusOf(refusal) })
 
@@ -85,7 +89,7 @@ export const answerRefusals =
             return respond(decodeRefusal((error as HttpApiError.HttpApiDecodeError).issues))
           }
           log.unsafeLog("error", "ipc_route_error", { path: request.url, cause: Cause.pretty(cause) })
-          return respond(new Errors.InternalError({ message: "The broker made a mistake; its log says more." }))
+          return respond(fault())
         })
       ),
       Effect.map(withCharset)

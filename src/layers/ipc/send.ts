@@ -8,11 +8,11 @@ import { Directory } from "../../services/Directory.js"
 import { EventLog } from "../../services/EventLog.js"
 import { CallerHeaders } from "../../services/ipc/Fields.js"
 import { type SendQueued, SendRequest, type SendResponse } from "../../services/ipc/MessageGroup.js"
-import { bodyOf, InternalError, UnknownEndpoint } from "../../services/model/Errors.js"
+import { bodyOf, UnknownEndpoint } from "../../services/model/Errors.js"
 import type { Caller } from "../../services/model/Ownership.js"
 import { Sender } from "../../services/Sender.js"
 import { callerOf, ownEndpoint } from "./caller.js"
-import { answer, decodeRefusal, isRefusal, refuse, statusOf } from "./refusals.js"
+import { type AnyRefusal, answer, decodeRefusal, fault, isRefusal, refuse, statusOf } from "./refusals.js"
 
 /** Sends as the endpoint the request names, for a caller that may. */
 export const makeSend = Effect.gen(function* () {
@@ -56,13 +56,13 @@ export const makeAnsweredSend = Effect.gen(function* () {
     request: typeof SendRequest.Type,
     answered: (status: number, body: unknown) => void
   ): void => {
+    const refuse = (refusal: AnyRefusal) => answered(statusOf(refusal), bodyOf(refusal))
     runFork(send(caller, request)).addObserver((exit) => {
       if (Exit.isSuccess(exit)) return answered(exit.value.status === "queued" ? 202 : 200, exit.value)
       const error = Cause.squash(exit.cause)
-      if (isRefusal(error)) return answered(statusOf(error), bodyOf(error))
+      if (isRefusal(error)) return refuse(error)
       log.unsafeLog("error", "ipc_route_error", { path: sendPath, cause: Cause.pretty(exit.cause) })
-      const fault = new InternalError({ message: "The broker made a mistake; its log says more." })
-      answered(statusOf(fault), bodyOf(fault))
+      refuse(fault())
     })
   }
 })

@@ -3,11 +3,11 @@ import { existsSync, readdirSync } from "node:fs"
 import * as path from "node:path"
 import { Effect, Layer, Option } from "effect"
 import * as InstanceLockFile from "../../layers/InstanceLockFile.js"
-import * as LivenessProcess from "../../layers/LivenessProcess.js"
-import { identityFiles } from "../../layers/machine/userData.js"
-import { accountDirectory, baseDirectory } from "../../layers/PathsUserData.js"
+import * as PathsUserData from "../../layers/PathsUserData.js"
 import { Paths } from "../../services/Paths.js"
 import { Exit } from "./exit.js"
+
+const { accountDirectory, baseDirectory } = PathsUserData
 
 export interface WhichBroker {
   readonly account: string
@@ -15,16 +15,8 @@ export interface WhichBroker {
 }
 
 /** Where the broker of a directory keeps its files. */
-export const pathsOf = (directory: string): Paths["Type"] => {
-  const logDirectory = path.join(baseDirectory(process.env), "runtime-broker", "log")
-  return {
-    directory,
-    ...identityFiles(directory),
-    storeDirectory: path.join(directory, "store"),
-    logDirectory,
-    logFile: path.join(logDirectory, `broker-${process.pid}.log`)
-  }
-}
+export const pathsOf = (directory: string): Paths["Type"] =>
+  PathsUserData.pathsOf(baseDirectory(process.env), directory)
 
 /** The directories the options may mean: that which is named, or those of the account. */
 export const directoriesOf = ({ account, directory }: WhichBroker): ReadonlyArray<string> => {
@@ -59,7 +51,7 @@ export const storeOf = (options: WhichBroker): Effect.Effect<Paths["Type"], Exit
 export const whileNoBrokerRuns =
   (paths: Paths["Type"], otherwise: string) =>
   <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => {
-    const lock = InstanceLockFile.layer.pipe(Layer.provide([LivenessProcess.layer, Layer.succeed(Paths, paths)]))
+    const lock = Layer.provide(InstanceLockFile.layer, Layer.succeed(Paths, paths))
     return Effect.scoped(
       Layer.build(lock).pipe(
         Effect.catchTags({

@@ -22,10 +22,6 @@ export const EndpointKey = Brand.nominal<EndpointKey>()
 export type MessageId = string & Brand.Brand<"MessageId">
 export const MessageId = Brand.nominal<MessageId>()
 
-/** Stamped on every outbound message by the broker and echoed by peers, so that replies find their way back. */
-export type CorrelationId = string & Brand.Brand<"CorrelationId">
-export const CorrelationId = Brand.nominal<CorrelationId>()
-
 /** One push of one message over one channel; what a receipt names. */
 export type PushId = string & Brand.Brand<"PushId">
 export const PushId = Brand.nominal<PushId>()

@@ -2,6 +2,7 @@
  * What the broker does with a message's metadata: what it strips, demands, stamps and reads. Everything else a sender put
  * there is passed on unchanged.
  */
+import { CorrelationIdForbidden, SourceEndpointIdMismatch, TargetEndpointIdForbidden } from "./Errors.js"
 import { ensureTrace, type TraceContext } from "./TraceContext.js"
 
 export type Metadata = { readonly [key: string]: unknown }
@@ -9,11 +10,32 @@ export type Metadata = { readonly [key: string]: unknown }
 /** Keys only this broker may set on a delivered message. A remote sender's values for them are removed on arrival. */
 const brokerOwned = ["dispatched_from", "dispatched_by", "delivery_intent"] as const
 
-/** Keys a plugin may not set on an outbound message, with the code it is refused with. */
-export const forbiddenOutbound = {
-  correlation_id: "correlation_id_forbidden",
-  target_endpoint_id: "target_endpoint_id_forbidden"
-} as const
+/**
+ * Why a plugin may not send this metadata: it speaks for the broker, or for an endpoint that is not its own. `names` are the id and
+ * the earlier ids of the endpoint it sends as.
+ */
+export const refuseOutbound = (
+  metadata: Metadata,
+  names: ReadonlyArray<string>
+): CorrelationIdForbidden | TargetEndpointIdForbidden | SourceEndpointIdMismatch | undefined => {
+  if (Object.hasOwn(metadata, "correlation_id")) {
+    return new CorrelationIdForbidden({
+      message: '"metadata.correlation_id" is set by the broker; name the id you answer in "metadata.in_reply_to".'
+    })
+  }
+  if (Object.hasOwn(metadata, "target_endpoint_id")) {
+    return new TargetEndpointIdForbidden({
+      message:
+        '"metadata.target_endpoint_id" is not for plugins; address the endpoint in "to" where the network allows it.'
+    })
+  }
+  const source = metadata.source_endpoint_id
+  return source === undefined || names.some((name) => name === source)
+    ? undefined
+    : new SourceEndpointIdMismatch({
+        message: `"metadata.source_endpoint_id" must be the sending endpoint "${names[0]}"; leave it out.`
+      })
+}
 
 /** The metadata of an arriving message as it will be delivered: broker-owned keys gone, a valid `traceparent` present. */
 export const admitInbound = (metadata: Metadata, mint: () => TraceContext): Metadata => {

@@ -13,6 +13,11 @@ const lose = async (broker: FakeBroker, id: string) => {
   await until(() => reattaches(broker, id).length > before)
 }
 
+/** Nothing is reattached from now on. */
+const refuseReattach = (broker: FakeBroker, status: number, error: string, message: string) => {
+  broker.replies = ({ path }) => (path.endsWith("/reattach") ? { status, body: { error, message } } : undefined)
+}
+
 describe("an endpoint", () => {
   it("is registered for this process, and its owner token goes with every call for it", async () => {
     const broker = await FakeBroker.start()
@@ -67,7 +72,8 @@ describe("an endpoint", () => {
       await lose(broker, id)
       await until(() => broker.endpoints.has(next))
     }
-    await client.send("ep_3", "to", "it is back")
+    // The broker has it before the client hears of it: the id it knows waits for that.
+    await client.send("ep_1", "to", "it is back")
     assert.deepStrictEqual(registers(broker)[2]!.body, { kind: "test", agent_id: "agent", plugin_pid: process.pid })
     for (const id of ["ep_1", "ep_2", "ep_3"]) await client.send(id, "to", id)
     assert.strictEqual(registers(broker).length, 3)
@@ -143,10 +149,7 @@ describe("an endpoint", () => {
     const broker = await FakeBroker.start()
     const client = await connected(broker.place)
     await client.registerEndpoint({ kind: "test" })
-    broker.replies = ({ path }) =>
-      path.endsWith("/reattach")
-        ? { status: 409, body: { error: "endpoint_not_reconnecting", message: "In use." } }
-        : undefined
+    refuseReattach(broker, 409, "endpoint_not_reconnecting", "In use.")
     await lose(broker, "ep_1")
     await client.send("ep_1", "to", "text")
     assert.strictEqual(registers(broker).length, 1)
@@ -157,10 +160,7 @@ describe("an endpoint", () => {
     broker.capabilities = {}
     const client = await connected(broker.place)
     await client.registerEndpoint({ kind: "test" })
-    broker.replies = ({ path }) =>
-      path.endsWith("/reattach")
-        ? { status: 409, body: { error: "endpoint_not_reconnecting", message: "In use." } }
-        : undefined
+    refuseReattach(broker, 409, "endpoint_not_reconnecting", "In use.")
     await lose(broker, "ep_1")
     await client.send("ep_1", "to", "text")
     assert.strictEqual(broker.calls("POST", "/v1/send")[0]!.body.endpoint_id, "ep_2")
@@ -170,10 +170,7 @@ describe("an endpoint", () => {
     const broker = await FakeBroker.start()
     const client = await connected(broker.place)
     await client.registerEndpoint({ kind: "test" })
-    broker.replies = ({ path }) =>
-      path.endsWith("/reattach")
-        ? { status: 403, body: { error: "reattach_pid_mismatch", message: "Not yours." } }
-        : undefined
+    refuseReattach(broker, 403, "reattach_pid_mismatch", "Not yours.")
     broker.stream.socket.terminate()
     await until(() => reattaches(broker, "ep_1").length >= 2)
     assert.strictEqual(registers(broker).length, 1)

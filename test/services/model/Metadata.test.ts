@@ -3,7 +3,8 @@ import { FastCheck as fc } from "effect"
 import {
   admitInbound,
   expiry,
-  forbiddenOutbound,
+  type Metadata,
+  refuseOutbound,
   stampDispatched,
   stampOutbound,
   text
@@ -44,11 +45,17 @@ describe("metadata that leaves", () => {
       { correlation_id: "c1", source_endpoint_id: "a", require_live: true, in_reply_to: "c0", mine: [1], traceparent }
     )
   })
-  it("names the refusal of each key a plugin may not set", () => {
-    assert.deepStrictEqual<Record<string, string>>(forbiddenOutbound, {
-      correlation_id: "correlation_id_forbidden",
-      target_endpoint_id: "target_endpoint_id_forbidden"
-    })
+  it("speaks neither for the broker nor for another endpoint", () => {
+    const codeFor = (metadata: Metadata) => refuseOutbound(metadata, ["a", "earlier"])?._tag
+    for (const value of ["c1", "", null, undefined]) {
+      assert.strictEqual(codeFor({ correlation_id: value }), "correlation_id_forbidden")
+      assert.strictEqual(codeFor({ target_endpoint_id: value }), "target_endpoint_id_forbidden")
+    }
+    for (const value of ["b", "", null, 1]) {
+      assert.strictEqual(codeFor({ source_endpoint_id: value }), "source_endpoint_id_mismatch")
+    }
+    for (const value of ["a", "earlier", undefined]) assert.isUndefined(codeFor({ source_endpoint_id: value }))
+    assert.isUndefined(codeFor({ in_reply_to: "c0", mine: { correlation_id: "c1" } }))
   })
 })
 

@@ -3,7 +3,7 @@ import { once } from "node:events"
 import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { bootId, processExists, quickStartOf, startOf } from "../../../src/layers/internal/process.js"
+import { bootId, processExists, quickStartOf, startOf } from "../../../src/layers/machine/processes.js"
 
 const child = Effect.acquireRelease(
   Effect.promise(async () => {
@@ -40,22 +40,18 @@ describe("does a process exist?", () => {
 })
 
 describe("when did a process start?", () => {
-  it.live("the same answer each time it is asked, quick or slow", () =>
-    Effect.gen(function* () {
-      const start = yield* startOf(process.pid)
-      assert.strictEqual(yield* startOf(process.pid), start)
-      if (onLinux) {
-        assert.match(start!, /^\d+$/)
-        assert.strictEqual(quickStartOf(process.pid), start)
-      }
-    })
-  )
-  it.live("of a process that is not there nothing is known", () =>
-    Effect.gen(function* () {
-      assert.isUndefined(quickStartOf(2 ** 30))
-      assert.isUndefined(yield* startOf(2 ** 30))
-    })
-  )
+  it("the same answer each time it is asked, quick or slow", async () => {
+    const start = await startOf(process.pid)
+    assert.strictEqual(await startOf(process.pid), start)
+    if (onLinux) {
+      assert.match(start!, /^\d+$/)
+      assert.strictEqual(quickStartOf(process.pid), start)
+    }
+  })
+  it("of a process that is not there nothing is known", async () => {
+    assert.isUndefined(quickStartOf(2 ** 30))
+    assert.isUndefined(await startOf(2 ** 30))
+  })
   it.skipIf(!onLinux)("a command name with blanks and brackets does not lead astray", () => {
     const title = process.title
     const before = quickStartOf(process.pid)
@@ -90,10 +86,8 @@ describe("when did a process start?", () => {
   )
 })
 
-it.live("this boot has one id", () =>
-  Effect.gen(function* () {
-    const id = yield* bootId
-    assert.strictEqual(yield* bootId, id)
-    if (onLinux) assert.match(id!, /^[0-9a-f-]{36}$/)
-  })
-)
+it("this boot has one id", async () => {
+  const id = await bootId()
+  assert.strictEqual(await bootId(), id)
+  if (onLinux) assert.match(id!, /^[0-9a-f-]{36}$/)
+})
