@@ -1,4 +1,6 @@
 /** Copies what can be read of a damaged store into a new one; started by a broker that finds its store damaged. */
 import { salvageMain } from "../layers/lmdb/salvageProcess.js"
 
-process.exitCode = await salvageMain(process.argv.slice(2))
+salvageMain(process.argv.slice(2)).then((code) => {
+  process.exitCode = code
+})
