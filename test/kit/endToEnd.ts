@@ -14,16 +14,20 @@ import {
   startPlugin
 } from "./broker.js"
 
-/** One broker for all tests of a file that do not get in each other's way: started before the first, killed after the last. */
-export const sharedBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker> => {
+/** What all tests of a file or a suite share: made before the first, released after the last. */
+export const sharedResource = <A>(make: Effect.Effect<A, unknown, Scope.Scope>): Effect.Effect<A> => {
   const scope = Effect.runSync(Scope.make())
-  let broker: RunningBroker | undefined
+  let made: A | undefined
   beforeAll(async () => {
-    broker = await Effect.runPromise(Scope.extend(startBroker(options), scope))
+    made = await Effect.runPromise(Scope.extend(make, scope))
   })
   afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)))
-  return Effect.sync(() => broker!)
+  return Effect.sync(() => made!)
 }
+
+/** One broker for all tests of a file that do not get in each other's way. */
+export const sharedBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker> =>
+  sharedResource(startBroker(options))
 
 /** A plugin with an open stream and one registered session. */
 export interface Session {

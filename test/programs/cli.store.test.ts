@@ -3,18 +3,28 @@ import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, statSync, write
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
+import { openEngine } from "../../src/layers/lmdb/engine.js"
+import { encode, fullKey } from "../../src/layers/lmdb/record.js"
 import { Inspection, Verification } from "../../src/services/ipc/StoreGroup.js"
-import { dist, environmentOf, type RunningBroker, runProgram, startBroker, temporaryDirectory } from "../kit/broker.js"
-import { inboxOf, logged, sharedBroker, startSession } from "../kit/endToEnd.js"
+import {
+  dist,
+  type Exited,
+  environmentOf,
+  type RunningBroker,
+  runProgram,
+  startBroker,
+  temporaryDirectory
+} from "../kit/broker.js"
+import { inboxOf, logged, sharedBroker, sharedResource, startSession } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
-import { cli, cliOf, linesOf, stored } from "../kit/operatorCli.js"
+import { cli, cliOf, here, hereOf, linesOf, stored } from "../kit/operatorCli.js"
 
 /** Many processes are started, and others may load the machine. */
 const patience = { timeout: 120_000 }
 
 const inspected = Schema.decodeUnknownSync(Schema.parseJson(Inspection))
 const verified = Schema.decodeUnknownSync(Schema.parseJson(Verification))
-const fileOf = (broker: RunningBroker) => join(broker.directory, "store/data.mdb")
+const fileOf = ({ directory }: { readonly directory: string }) => join(directory, "store/data.mdb")
 
 /** Puts messages into the inbox. */
 const fill = (broker: RunningBroker, ...contents: ReadonlyArray<string>) =>
@@ -25,17 +35,8 @@ const fill = (broker: RunningBroker, ...contents: ReadonlyArray<string>) =>
     yield* stored(broker)
   })
 
-/** A broker that held these messages and was killed. */
-const stopped = (...contents: ReadonlyArray<string>) =>
-  Effect.gen(function* () {
-    const broker = yield* startBroker()
-    yield* fill(broker, ...contents)
-    yield* broker.end("SIGKILL")
-    return broker
-  })
-
 /** Changes the file of the store wherever it holds the text, which may be in pages that are not in use any more. */
-const damage = (broker: RunningBroker, text: string, change: (bytes: Buffer, at: number) => void) => {
+const damage = (broker: { readonly directory: string }, text: string, change: (bytes: Buffer, at: number) => void) => {
   const bytes = readFileSync(fileOf(broker))
   const places: Array<number> = []
   for (let at = bytes.indexOf(text); at >= 0; at = bytes.indexOf(text, at + 1)) places.push(at)
@@ -51,11 +52,11 @@ const ruin = (bytes: Buffer, at: number) => {
   bytes.fill(0xff, at - (at % 4_096), at - (at % 4_096) + 16)
 }
 
-const done = ({ code, stderr, stdout }: { code: number | null; stderr: string; stdout: string }) => {
+const done = ({ code, stderr, stdout }: Exited) => {
   assert.deepStrictEqual([code, stderr], [0, ""])
   return stdout
 }
-const failed = (ended: { code: number | null; stderr: string; stdout: string }, ...words: ReadonlyArray<string>) => {
+const failed = (ended: Exited, ...words: ReadonlyArray<string>) => {
   assert.strictEqual(ended.code, 1, ended.stdout)
   assert.lengthOf(linesOf(ended.stderr), 1)
   for (const word of words) assert.include(ended.stderr, word)
@@ -68,7 +69,7 @@ describe.concurrent("the store of a running broker", patience, () => {
     Effect.gen(function* () {
       const broker = yield* shared
       yield* fill(broker, "inspected")
-      const found = inspected(done(yield* cliOf(broker, "store", "inspect", "--json")))
+      const found = inspected(done(yield* hereOf(broker, "store", "inspect", "--json")))
       assert.strictEqual(found.directory, join(broker.directory, "store"))
       assert.isAtLeast(found.tables.inbox!.records, 1)
       assert.isAbove(found.records, found.tables.inbox!.records)
@@ -76,7 +77,7 @@ describe.concurrent("the store of a running broker", patience, () => {
       for (const word of [found.directory, "inbox", "endpoints"]) assert.include(words, word)
       const { checked, sound } = verified(done(yield* cliOf(broker, "store", "verify", "--json")))
       assert.deepStrictEqual([checked, sound], ["records", true])
-      assert.include(done(yield* cliOf(broker, "store", "verify")), "as they were written")
+      assert.include(done(yield* hereOf(broker, "store", "verify")), "as they were written")
     })
   )
 
@@ -90,7 +91,7 @@ describe.concurrent("the store of a running broker", patience, () => {
       assert.include(contents, "exported · ünï")
       assert.isAbove(new Set(records.map(({ table }) => table)).size, 2)
       const file = join(yield* temporaryDirectory, "export.jsonl")
-      assert.strictEqual(done(yield* cliOf(broker, "store", "export", "--output", file)), "")
+      assert.strictEqual(done(yield* hereOf(broker, "store", "export", "--output", file)), "")
       assert.strictEqual(modeOf(file), "600")
       assert.isAtLeast(linesOf(readFileSync(file, "utf8")).length, records.length)
       const before = readFileSync(file, "utf8")
@@ -116,24 +117,40 @@ describe.concurrent("the store of a running broker", patience, () => {
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { store: "memory" } })
       for (const command of ["inspect", "verify", "export"]) {
-        failed(yield* cliOf(broker, "store", command), "in memory")
+        failed(yield* hereOf(broker, "store", command), "in memory")
       }
       const file = join(yield* temporaryDirectory, "export.jsonl")
-      failed(yield* cliOf(broker, "store", "export", "--output", file), "in memory")
+      failed(yield* hereOf(broker, "store", "export", "--output", file), "in memory")
       assert.isFalse(existsSync(file), "no half of an export is left")
-      failed(yield* cliOf(broker, "store", "compact"), "no store")
+      failed(yield* hereOf(broker, "store", "compact"), "no store")
     })
   )
 })
 
 describe.concurrent("the store where no broker runs", patience, () => {
+  const left = sharedResource(
+    Effect.gen(function* () {
+      const broker = yield* startBroker()
+      yield* fill(broker, "one", "two")
+      yield* broker.end("SIGKILL")
+      return broker
+    })
+  )
+  /** A copy of what a broker left that held two messages and was killed. */
+  const stopped = Effect.gen(function* () {
+    const broker = yield* left
+    const userData = yield* temporaryDirectory
+    cpSync(broker.userData, userData, { recursive: true })
+    return { userData, directory: broker.directory.replace(broker.userData, userData) }
+  })
+
   it.scopedLive("is inspected, verified, exported and made smaller, and then served by the next broker", () =>
     Effect.gen(function* () {
-      const broker = yield* stopped("one", "two")
-      const { userData } = broker
-      const found = inspected(done(yield* cli(userData, "store", "inspect", "--json")))
+      const broker = yield* stopped
+      const { directory, userData } = broker
+      const found = inspected(done(yield* here("store", "inspect", "--json", "--directory", directory)))
       assert.strictEqual(found.tables.inbox!.records, 2)
-      const verification = verified(done(yield* cli(userData, "store", "verify", "--json")))
+      const verification = verified(done(yield* here("store", "verify", "--json", "--directory", directory)))
       assert.deepInclude(verification, { checked: "file", sound: true, records: found.records })
       const lines = linesOf(done(yield* cli(userData, "store", "export"))).map((line) => JSON.parse(line))
       assert.lengthOf(lines, found.records)
@@ -149,73 +166,77 @@ describe.concurrent("the store where no broker runs", patience, () => {
 
   it.scopedLive("that is damaged is said to be, and salvaged; the next broker warns of what it set aside", () =>
     Effect.gen(function* () {
-      const broker = yield* stopped("a one", "a two")
-      const { userData } = broker
-      damage(broker, '"content":"a one"', flip)
+      const broker = yield* stopped
+      const { directory, userData } = broker
+      damage(broker, '"content":"one"', flip)
       const verify = yield* cli(userData, "store", "verify")
       failed(verify, "damaged", "inbox: 1")
-      assert.isFalse(verified((yield* cli(userData, "store", "verify", "--json")).stdout).sound)
-      failed(yield* cli(userData, "store", "compact"), "salvage it first")
+      assert.isFalse(verified((yield* here("store", "verify", "--json", "--directory", directory)).stdout).sound)
+      failed(yield* here("store", "compact", "--directory", directory), "salvage it first")
       const partly = yield* cli(userData, "store", "export")
       failed(partly, "1 record left out")
-      assert.include(partly.stdout, "a two")
+      assert.include(partly.stdout, '"two"')
 
       const copy = join(yield* temporaryDirectory, "copy")
-      const words = done(yield* cli(userData, "store", "salvage", join(broker.directory, "store"), copy))
+      const words = done(yield* cli(userData, "store", "salvage", join(directory, "store"), copy))
       for (const word of ["inbox: 1", join(copy, "damaged.jsonl")]) assert.include(words, word)
-      failed(yield* cli(userData, "store", "salvage", join(broker.directory, "store"), copy), "is there already")
+      failed(yield* here("store", "salvage", join(directory, "store"), copy), "is there already")
 
       const next = yield* startBroker({ userData })
-      yield* inboxOf(next, "a two")
+      yield* inboxOf(next, "two")
       const { store, warnings } = yield* next.status
-      const file = join(broker.directory, "store/damaged.jsonl")
+      const file = join(directory, "store/damaged.jsonl")
       assert.deepStrictEqual(store, { healthy: true, findings: { set_aside: { inbox: 1 }, set_aside_file: file } })
       assert.isTrue(warnings.some((warning) => warning.includes("inbox: 1") && warning.includes(file)))
       yield* logged(next, "store_records_set_aside")
-      const doctor = yield* cliOf(next, "doctor")
+      const doctor = yield* hereOf(next, "doctor")
       assert.strictEqual(doctor.code, 0)
       assert.match(doctor.stdout, /^warning {2}broker .*inbox: 1/m)
-      assert.include(done(yield* cliOf(next, "store", "inspect")), file)
+      assert.include(done(yield* hereOf(next, "store", "inspect")), file)
     })
   )
 
   it.scopedLive("that was copied at the start is told of, with the copy that is kept, and that can be salvaged", () =>
     Effect.gen(function* () {
-      const broker = yield* stopped("kept")
-      damage(broker, '"content":"kept"', ruin)
-      const next = yield* startBroker({ userData: broker.userData })
+      const { directory, userData } = yield* stopped
+      damage({ directory }, '"content":"one"', ruin)
+      const next = yield* startBroker({ userData })
       const { store, warnings } = yield* next.status
       const kept = store.findings!.damaged_copies![0]!
       assert.strictEqual(store.findings!.salvaged!.kept_as, kept)
       assert.isAbove(store.findings!.salvaged!.problems.length, 0)
       assert.isTrue(warnings.some((warning) => warning.includes(kept)))
       yield* logged(next, "store_salvaged")
-      assert.include(done(yield* cliOf(next, "store", "inspect")), `kept       ${kept}`)
+      assert.include(done(yield* hereOf(next, "store", "inspect")), `kept       ${kept}`)
       const copy = join(yield* temporaryDirectory, "copy")
-      assert.include(done(yield* cli(broker.userData, "store", "salvage", kept, copy)), copy)
+      assert.include(done(yield* cli(userData, "store", "salvage", kept, copy)), copy)
       assert.isTrue(existsSync(join(copy, "data.mdb")))
       yield* next.end("SIGTERM")
-      const inspection = inspected(done(yield* cli(broker.userData, "store", "inspect", "--json")))
+      const inspection = inspected(done(yield* here("store", "inspect", "--json", "--directory", directory)))
       assert.deepStrictEqual(inspection.damaged_copies, [kept])
     })
   )
 
   it.scopedLive("is one of several: it must be named", () =>
     Effect.gen(function* () {
-      const broker = yield* stopped("one")
-      const other = join(broker.directory, "..", "0123456789abcdef")
-      cpSync(broker.directory, other, { recursive: true })
-      failed(yield* cli(broker.userData, "store", "inspect"), broker.directory, other, "--directory")
-      done(yield* cli(broker.userData, "store", "inspect", "--directory", other))
+      const { directory, userData } = yield* stopped
+      const other = join(directory, "..", "0123456789abcdef")
+      cpSync(directory, other, { recursive: true })
+      failed(yield* cli(userData, "store", "inspect"), directory, other, "--directory")
+      done(yield* here("store", "inspect", "--directory", other))
     })
   )
 
   it.scopedLive("keeps a broker from starting while it is read, and is free afterwards", () =>
     Effect.gen(function* () {
-      const large = "x".repeat(100_000)
-      const names = Array.from({ length: 20 }, (_, n) => `${n} ${large}`)
-      const { userData } = yield* stopped(...names)
+      const { directory, userData } = yield* stopped
       // More than a pipe takes: the export waits for its reader.
+      const engine = openEngine(join(directory, "store"))
+      for (let n = 0; n < 20; n++) {
+        const key = fullKey("ballast", String(n))
+        engine.putSync(key, encode(key, 1, "x".repeat(100_000)))
+      }
+      yield* Effect.promise(() => engine.close())
       const environment = environmentOf(userData, {})
       const child = yield* Effect.acquireRelease(
         Effect.sync(() => spawn(process.execPath, [dist("programs/cli.js"), "store", "export"], { env: environment })),
@@ -228,17 +249,26 @@ describe.concurrent("the store where no broker runs", patience, () => {
       const refused = yield* runProgram("programs/broker.js", [], environment)
       assert.strictEqual(refused.code, 0)
       assert.include(refused.stderr, `already running as process ${child.pid}`)
-      failed(yield* cli(userData, "store", "inspect"), `process ${child.pid}`)
+      failed(yield* here("store", "inspect", "--directory", directory), `process ${child.pid}`)
       let text = ""
       child.stdout.setEncoding("utf8").on("data", (part: string) => {
         text += part
       })
       assert.strictEqual(yield* Effect.promise(() => ended), 0)
       assert.lengthOf(
-        linesOf(text).filter((line) => JSON.parse(line).table === "inbox"),
+        linesOf(text).filter((line) => JSON.parse(line).table === "ballast"),
         20
       )
       yield* startBroker({ userData })
+    })
+  )
+
+  it.scopedLive.skipIf(process.getuid?.() === 0)("that cannot be read or written ends it with 1 and a sentence", () =>
+    Effect.gen(function* () {
+      const { directory, userData } = yield* stopped
+      chmodSync(directory, 0o500)
+      failed(yield* cli(userData, "store", "inspect"), directory)
+      chmodSync(directory, 0o700)
     })
   )
 })
@@ -247,20 +277,13 @@ describe.concurrent("store", patience, () => {
   it.scopedLive("ends with 1 and a sentence where there is none, and makes none", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
+      const directory = join(userData, "runtime-broker", "default")
+      failed(yield* cli(userData, "store", "inspect"), "no store", directory)
       for (const command of ["inspect", "verify", "compact", "export"]) {
-        failed(yield* cli(userData, "store", command), "no store", join(userData, "runtime-broker", "default"))
+        failed(yield* here("store", command, "--directory", directory), "no store", directory)
       }
-      failed(yield* cli(userData, "store", "salvage", join(userData, "none"), join(userData, "copy")), "no store")
+      failed(yield* here("store", "salvage", join(userData, "none"), join(userData, "copy")), "no store")
       assert.isFalse(existsSync(join(userData, "runtime-broker")))
-    })
-  )
-
-  it.scopedLive.skipIf(process.getuid?.() === 0)("ends with 1 and a sentence where it cannot be read or written", () =>
-    Effect.gen(function* () {
-      const broker = yield* stopped("one")
-      chmodSync(broker.directory, 0o500)
-      failed(yield* cli(broker.userData, "store", "inspect"), broker.directory)
-      chmodSync(broker.directory, 0o700)
     })
   )
 
@@ -268,16 +291,18 @@ describe.concurrent("store", patience, () => {
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
       mkdirSync(join(userData, "x"))
-      for (const args of [
-        ["salvage"],
-        ["salvage", "x"],
-        ["nonsense"],
-        ["export", "--output"],
-        ["inspect", "--nonsense"]
-      ]) {
-        const { code, stderr, stdout } = yield* cli(userData, "store", ...args)
+      const isWrongUsage = ({ code, stderr, stdout }: Exited, args: ReadonlyArray<string>) => {
         assert.deepStrictEqual([code, stdout], [2, ""], args.join(" "))
         assert.isAbove(stderr.trim().length, 10)
+      }
+      const wrong = [
+        ["salvage", "x"],
+        ["export", "--output"],
+        ["inspect", "--nonsense"]
+      ]
+      for (const args of wrong) isWrongUsage(yield* cli(userData, "store", ...args), args)
+      for (const args of [["salvage"], ["nonsense"], ["verify", "--nonsense"], ["compact", "--nonsense"]]) {
+        isWrongUsage(yield* here("store", ...args), args)
       }
     })
   )
