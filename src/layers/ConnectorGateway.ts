@@ -11,7 +11,7 @@ import {
   type RegisterAck,
   type ToGateway
 } from "../services/model/GatewayFrame.js"
-import { ConnectionEnd, fresh, next } from "../services/model/GatewayReconnect.js"
+import { ConnectionEnd, fresh, isStuck, next, type ReconnectState } from "../services/model/GatewayReconnect.js"
 import { version } from "../services/model/Version.js"
 import { Shutdown } from "../services/Shutdown.js"
 import type { Store } from "../services/Store.js"
@@ -73,7 +73,8 @@ export const layer: Layer.Layer<Connector, never, Credentials | Store | Shutdown
         }
       }
 
-      const policy = { base: config.backoffMs, cap: config.backoffMaxMs, alreadyConnectedMs: config.alreadyConnectedMs }
+      const { alreadyConnectedMs, backoffMaxMs: cap, backoffMs: base, healthyMs } = config
+      const policy = { base, cap, alreadyConnectedMs, healthyMs }
 
       const onRegistered = (ack: RegisterAck, opened: WebSocket) => {
         socket = opened
@@ -100,6 +101,7 @@ export const layer: Layer.Layer<Connector, never, Credentials | Store | Shutdown
             ...(config.runtimeSessionId === "" ? {} : { runtimeSessionId: config.runtimeSessionId }),
             lastKnownSeq: inbound.unsafeCursor()
           },
+          unsafeCursor: inbound.unsafeCursor,
           onRegistered,
           onFrame,
           onNonsense: (bytes) => log.unsafeLog("warn", "gateway_frame_ignored", { bytes })
@@ -131,9 +133,12 @@ export const layer: Layer.Layer<Connector, never, Credentials | Store | Shutdown
             log.unsafeLog("error", "connector_given_up", { reason })
             return yield* shutdown.request(end._tag === "Replaced" ? "superseded" : "unsupported_protocol")
           }
-          const reason = end._tag === "Lost" ? end.reason : "the gateway still sees an older connection of this agent"
-          yield* setLink({ state: "down", since: current.state === "down" ? current.since : now(), reason })
           const { state, waitMs } = next(reconnect, end, policy, Math.random())
+          const reason = whyDown(end, state)
+          yield* setLink({ state: "down", since: current.state === "down" ? current.since : now(), reason })
+          if (isStuck(state) && !isStuck(reconnect)) {
+            log.unsafeLog("error", "gateway_frame_unreadable", { ...state.tooLarge })
+          }
           reconnect = state
           log.unsafeLog("info", "connector_disconnected", { reason, retry_ms: Math.round(waitMs) })
           yield* Effect.sleep(waitMs)
@@ -159,3 +164,21 @@ export const layer: Layer.Layer<Connector, never, Credentials | Store | Shutdown
       }
     })
   )
+
+/** The reason the link is down, with what an operator can do where that is known. */
+const whyDown = (end: Exclude<ConnectionEnd, { _tag: "Replaced" | "Unsupported" }>, state: ReconnectState): string => {
+  switch (end._tag) {
+    case "Lost":
+      return end.reason
+    case "AlreadyConnected":
+      return "the gateway still sees an older connection of this agent"
+    case "TooLarge": {
+      const size = `a frame of more than ${end.limit} bytes`
+      if (!isStuck(state)) return `the gateway sent ${size}`
+      return (
+        `the gateway sends ${size} behind message ${end.cursor} again and again, ` +
+        "which can be neither read nor skipped (setting gatewayFrameBytes)"
+      )
+    }
+  }
+}

@@ -115,7 +115,12 @@ export const layer: Layer.Layer<
     }
 
     const retryMessage = (id: string, key: string, letter: DeadLetter) => {
-      const { message } = letter
+      const { message, reason } = letter
+      if (reason === "too_large") {
+        return refused(
+          `The message ${id} came in ${message.bytes} bytes, more than the limit then, and only its beginning was kept; its sender has to send it again.`
+        )
+      }
       if (isDeeperThan(message.metadata, jsonDepth)) {
         return refused(
           `The metadata of ${id} nests deeper than ${jsonDepth} levels (setting jsonDepth); it would be given up again.`

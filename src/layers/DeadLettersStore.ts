@@ -29,7 +29,8 @@ export const layer: Layer.Layer<DeadLetters, never, Store | BrokerConfig | Ledge
         log.unsafeLog("warn", "message_dead", {
           message_id: letter.message.id,
           endpoint_id: letter.endpointId,
-          reason: letter.reason
+          reason: letter.reason,
+          bytes: letter.message.bytes
         })
       },
       unsafeList: () => box.list().map(([, letter]) => letter),

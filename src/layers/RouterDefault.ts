@@ -152,25 +152,29 @@ export const layer: Layer.Layer<
       return { item, message, isExpiryInvalid: expiresAt === "invalid" }
     }
 
+    /** Accepted, and given up at once. */
+    const bury = (transaction: Transaction, arrival: Arrival, reason: "too_large" | "too_deep") => {
+      const { item, message } = arrival
+      accept(transaction, arrival)
+      deadLetters.unsafeAdd(transaction, {
+        message,
+        reason,
+        at: message.arrivedAt,
+        ...(item.recipient === undefined ? {} : { recipient: item.recipient })
+      })
+    }
+
     const route = (transaction: Transaction, item: InboundItem) => {
       const arrival = arrive(item)
       const { message } = arrival
+      if (item.isTooLarge) return bury(transaction, arrival, "too_large")
       if (inbox.unsafeGet(message.id) !== undefined || mailboxes.unsafeHolds(message.id)) {
         // The first of its id may not be durable yet.
         transaction.isBarrier = true
         transaction.onDurable(() => connector.unsafeAccept([item.token]))
         return holdBack.take(message.id, 0)
       }
-      if (isDeeperThan(item.metadata, config.jsonDepth)) {
-        accept(transaction, arrival)
-        const { recipient } = item
-        return deadLetters.unsafeAdd(transaction, {
-          message,
-          reason: "too_deep",
-          at: message.arrivedAt,
-          ...(recipient === undefined ? {} : { recipient })
-        })
-      }
+      if (isDeeperThan(item.metadata, config.jsonDepth)) return bury(transaction, arrival, "too_deep")
       if (isExpired(message, message.arrivedAt)) {
         accept(transaction, arrival)
         return ledger.unsafeCount("expired", 1)

@@ -163,7 +163,10 @@ export const settings = {
   registerMs: ms(15_000, "How long the gateway may take to answer the registration"),
   alreadyConnectedMs: ms(2_000, "Wait after the gateway said that this agent is already connected"),
   linkPingMs: ms(15_000, "How often a silent connection to the gateway is pinged; a second silence ends it"),
-  gatewayFrameBytes: bytes(16 * MiB, "Largest frame of the gateway"),
+  gatewayFrameBytes: bytes(
+    16 * MiB,
+    "Largest frame of the gateway; a message in one of up to twice that is a dead letter, and no larger one is read"
+  ),
   gapWaitMs: ms(5_000, "How long a message that came out of order waits for those before it"),
   gapRetryMs: ms(5_000, "First wait before missing messages are asked for again; doubles"),
   gapRetryMaxMs: ms(minute, "Longest such wait"),

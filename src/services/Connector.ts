@@ -39,6 +39,8 @@ export interface InboundItem {
   readonly redeliverable: boolean
   /** An earlier life of the broker may have pushed it: its plugin is told so. */
   readonly mayBeKnown?: boolean
+  /** It was over the network's limit and is here in outline only: it becomes a dead letter. `bytes` is what it came in. */
+  readonly isTooLarge?: boolean
 }
 
 export interface OutboundMessage {

@@ -12,6 +12,7 @@ export const DeadLetter = Schema.Struct({
   endpointId: Schema.optionalWith(Schema.String, { exact: true }),
   /** The agent the network delivered it for, where it tells several apart and no endpoint was found yet. */
   recipient: Schema.optionalWith(Schema.String, { exact: true }),
+  /** `too_large`: its frame was over the limit, and `message` is an outline of it: the beginning of its content, its size. */
   reason: Schema.Literal("delivery_limit", "too_large", "too_deep"),
   /** Epoch milliseconds. */
   at: Schema.Number

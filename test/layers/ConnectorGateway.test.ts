@@ -185,7 +185,7 @@ describe("a connection", () => {
     ["spoilt by bytes that are no frame", (gateway) => gateway.write(Buffer.from("HTTP/1.1 200 OK\r\n\r\n"))],
     ["spoilt by a text that is no UTF-8", (gateway) => gateway.write(Buffer.from([0x81, 0x02, 0xc3, 0x28]))],
     ["spoilt by a masked frame", (gateway) => gateway.write(Buffer.from([0x81, 0x81, 1, 2, 3, 4, 5]))],
-    ["spoilt by a frame of more than may be", (gateway) => gateway.sayRaw("x".repeat(2_000))]
+    ["spoilt by a frame of more than may be", (gateway) => gateway.sayRaw("x".repeat(3_000))]
   ]
   for (const [how, end] of endings) {
     it.scopedLive(`that is ${how} is followed by another`, () =>

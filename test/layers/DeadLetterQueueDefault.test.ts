@@ -240,6 +240,21 @@ describe("D11: a message that is retried", () => {
     })
   })
 
+  it.scoped("is refused when only the beginning of it was kept, with its size; it can be shown and purged", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      network.deliver({ ...mail(plugin.endpointId, "beginning"), bytes: 20_000_000, isTooLarge: true })
+      yield* settled
+      const id = yield* onlyId
+      assert.match(yield* complaintOf(retry(id)), /came in 20000000 bytes.*only its beginning/)
+      assert.deepInclude(yield* show(id), { reason: "too_large", bytes: 20_000_000, content: "beginning" })
+      yield* purge(id)
+      assert.deepStrictEqual(yield* list, [])
+      assert.deepInclude(yield* books, { accepted: 1, dead: 1 })
+    }).pipe(Effect.provide(broker({ network })))
+  })
+
   it.scoped("is refused once it has expired", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {

@@ -53,7 +53,7 @@ it.scoped("the log names the message and never its content", () => {
   const log: Array<LogLine> = []
   return Effect.gen(function* () {
     yield* add(letter("a"))
-    const fields = { message_id: "a", endpoint_id: "ep_1", reason: "delivery_limit" }
+    const fields = { message_id: "a", endpoint_id: "ep_1", reason: "delivery_limit", bytes: letter("a").message.bytes }
     assert.deepStrictEqual(log, [{ level: "warn", event: "message_dead", fields }])
   }).pipe(Effect.provide(layer({}, new FakeStore(), log)))
 })

@@ -239,6 +239,38 @@ describe("what arrives", () => {
   })
 })
 
+describe("S9: a message over the network's limit", () => {
+  it.scoped("is accepted as a dead letter with its size, and goes to nobody; those beside it go on", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      store.hold()
+      const large = { ...mail(plugin.endpointId, "large"), bytes: 20_000_000, isTooLarge: true }
+      yield* delivered(network, mail(plugin.endpointId, "a"), large, mail(plugin.endpointId, "b"), {
+        content: "for nobody",
+        bytes: 17_000_000,
+        isTooLarge: true,
+        redeliverable: false
+      })
+      assert.deepStrictEqual(plugin.contents, ["a", "b"])
+      assert.deepStrictEqual(
+        (yield* DeadLetters).unsafeList().map(({ message, reason }) => [message.content, message.bytes, reason]),
+        [
+          ["large", 20_000_000, "too_large"],
+          ["for nobody", 17_000_000, "too_large"]
+        ]
+      )
+      assert.deepStrictEqual(yield* undispatched, [])
+      assert.deepInclude(yield* books, { accepted: 2, dead: 2 })
+      assert.deepStrictEqual(network.accepted, [], "D1: not before its letter is durable")
+      store.release()
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["large", "for nobody"])
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
+})
+
 describe("B1: a message whose id is in the inbox already", () => {
   it.scoped("is accepted and is still one message, at its place", () => {
     const network = new FakeNetwork()

@@ -106,7 +106,8 @@ export const makeInbound = (
       bytes,
       token: delivery,
       redeliverable: delivery.sequence !== undefined && delivery.sequence > cursor.cursor,
-      ...(delivery.sequence !== undefined && delivery.sequence <= mark.before ? { mayBeKnown: true } : {})
+      ...(delivery.sequence !== undefined && delivery.sequence <= mark.before ? { mayBeKnown: true } : {}),
+      ...(frame.isOutline ? { isTooLarge: true } : {})
     })
 
     const pauseIfCrowded = () => {

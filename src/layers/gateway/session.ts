@@ -9,7 +9,8 @@ import {
   gatewayProtocolVersion,
   parseGatewayFrame,
   type RegisterAck,
-  type ToGateway
+  type ToGateway,
+  withinLimit
 } from "../../services/model/GatewayFrame.js"
 import { ConnectionEnd } from "../../services/model/GatewayReconnect.js"
 
@@ -17,11 +18,13 @@ export interface SessionOptions {
   readonly url: string
   readonly settings: Settings
   readonly register: ToGateway
+  /** Where the delivery cursor stands. */
+  readonly unsafeCursor: () => number
   /** The gateway took the registration. From now on `socket` carries messages. */
   readonly onRegistered: (ack: RegisterAck, socket: WebSocket) => void
   /** Every other frame, and its size. Those that came before the registration's answer follow it. */
   readonly onFrame: (frame: FromGateway, bytes: number) => void
-  /** Something that is no frame, of this size. */
+  /** Something that is no frame, or none that may be so large, of this size. */
   readonly onNonsense: (bytes: number) => void
 }
 
@@ -34,6 +37,11 @@ const replacedReason = "Replaced by new Runtime"
 const unsupportedReason = "Unsupported protocol version"
 const alreadyConnectedReason = "Already connected"
 
+/** A frame of up to so many times the limit is read all the same: what is in it can be accepted, so that it comes no more. */
+const readFactor = 2
+/** How `ws` names what is larger than it may read. */
+const tooLargeCode = "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH"
+
 /** Frames kept until the registration is answered. */
 const earlyFrames = 1_000
 /** Room for the reason in a close frame, bytes. */
@@ -43,7 +51,7 @@ const lost = (reason: string, wasRegistered = false) => ConnectionEnd.Lost({ rea
 
 /** Registers and serves until the connection ends; says how it ended. Closing the scope disconnects. */
 export const session = (options: SessionOptions): Effect.Effect<ConnectionEnd, never, Scope.Scope> =>
-  open(options.url, options.settings.gatewayFrameBytes).pipe(
+  open(options.url, options.settings.gatewayFrameBytes * readFactor).pipe(
     Effect.flatMap((socket) => serve(options, socket)),
     Effect.catchTag("CannotOpen", ({ reason }) => Effect.succeed(lost(reason)))
   )
@@ -68,13 +76,17 @@ const open = (url: string, maxPayload: number) =>
 
 const serve = (options: SessionOptions, socket: WebSocket): Effect.Effect<ConnectionEnd, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { handshakeMs, linkPingMs, registerMs, runtimeSessionId } = options.settings
+    const { gatewayFrameBytes, handshakeMs, linkPingMs, registerMs, runtimeSessionId, waitingBytes } = options.settings
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
     const opened = yield* Deferred.make<void>()
     const ended = yield* Deferred.make<ConnectionEnd>()
     const end = (how: ConnectionEnd) => Deferred.unsafeDone(ended, Effect.succeed(how))
     let isRegistered = false
+    let registeredAt = 0
     let isAlive = true
     let early: Array<readonly [FromGateway, number]> = []
+    let earlyBytes = 0
 
     const refuse = (how: ConnectionEnd, code: number, reason: string) => {
       socket.close(code, closeReason(reason))
@@ -86,6 +98,7 @@ const serve = (options: SessionOptions, socket: WebSocket): Effect.Effect<Connec
       const refusal = refusalOf(ack, runtimeSessionId)
       if (refusal !== undefined) return refuse(refusal.how, closeCodes.refused, refusal.reason)
       isRegistered = true
+      registeredAt = now()
       options.onRegistered(ack, socket)
       for (const [frame, bytes] of early) options.onFrame(frame, bytes)
       early = []
@@ -102,14 +115,19 @@ const serve = (options: SessionOptions, socket: WebSocket): Effect.Effect<Connec
       isAlive = true
       if (socket.readyState !== WebSocket.OPEN) return
       const bytes = sizeOf(data)
-      const frame = isBinary ? undefined : parse(data)
+      const frame = isBinary ? undefined : parse(data, bytes, gatewayFrameBytes)
       if (frame === undefined) return options.onNonsense(bytes)
       if (frame.event === "REGISTER_ACK") return onRegisterAck(frame)
       if (isRegistered) return options.onFrame(frame, bytes)
-      if (early.length < earlyFrames) early.push([frame, bytes])
+      if (early.length >= earlyFrames || earlyBytes >= waitingBytes) return
+      early.push([frame, bytes])
+      earlyBytes += bytes
     })
-    socket.on("error", (error) => {
-      if (socket.readyState !== WebSocket.OPEN) end(lost(error.message, isRegistered))
+    socket.on("error", (error: NodeJS.ErrnoException) => {
+      if (socket.readyState === WebSocket.OPEN) return
+      if (error.code !== tooLargeCode || !isRegistered) return end(lost(error.message, isRegistered))
+      const limit = gatewayFrameBytes * readFactor
+      end(ConnectionEnd.TooLarge({ limit, cursor: options.unsafeCursor(), livedMs: now() - registeredAt }))
     })
     socket.on("unexpected-response", (_, response) => {
       end(lost(`the gateway answered the handshake with ${response.statusCode}`))
@@ -190,9 +208,10 @@ const closeReason = (text: string): string => {
 const sizeOf = (data: RawData): number =>
   Array.isArray(data) ? data.reduce((sum, { length }) => sum + length, 0) : data.byteLength
 
-const parse = (data: RawData): FromGateway | undefined => {
+const parse = (data: RawData, bytes: number, limit: number): FromGateway | undefined => {
   try {
-    return parseGatewayFrame(JSON.parse(String(data)))
+    const frame = parseGatewayFrame(JSON.parse(String(data)))
+    return frame === undefined ? undefined : withinLimit(frame, bytes, limit)
   } catch {
     return undefined
   }

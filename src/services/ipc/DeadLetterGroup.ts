@@ -14,11 +14,13 @@ const DeadMessage = {
   kind: Schema.Literal("message"),
   /** When it was given up. */
   at: Time,
+  /** Of one that is `too_large` only the beginning of the content is kept. */
   reason: Schema.Literal("delivery_limit", "too_large", "too_deep"),
   /** The endpoint it was for; absent when it never had one. */
   endpoint_id: optional(Schema.String),
   from: Schema.String,
   message_id: Schema.String,
+  /** The size of the frame it came in. */
   bytes: Schema.Number
 }
 

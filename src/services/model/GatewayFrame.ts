@@ -2,6 +2,7 @@
  * The gateway's protocol, version 4: JSON text frames told apart by `event`. A frame that does not hold what its event demands
  * is no frame; one of an unknown event belongs to a later gateway. Both are ignored.
  */
+import { firstCodePoints } from "./Message.js"
 import type { Metadata } from "./Metadata.js"
 
 export const gatewayProtocolVersion = 4
@@ -55,6 +56,8 @@ export interface MessageReceived {
   /** A positive whole number, or none: a number of another kind cannot be acknowledged and counts as none. */
   readonly seq: number | undefined
   readonly runtimeSessionId: string | undefined
+  /** The frame was over the limit, and this is only what `withinLimit` kept of it. */
+  readonly isOutline?: true
 }
 
 export type FromGateway =
@@ -129,6 +132,46 @@ export const parseGatewayFrame = (json: unknown): FromGateway | undefined => {
       return undefined
   }
 }
+
+/** How much of the content of a message over the limit is kept, code points. */
+const outlineContent = 1_000
+/** No longer text of another kind is kept of it, UTF-16 units. */
+const outlineText = 256
+/** Whom it was for and what it belongs to. */
+const outlineMetadata = ["source_endpoint_id", "target_endpoint_id", "correlation_id", "in_reply_to", "traceparent"]
+
+/**
+ * What is worked on of a frame that came in so many bytes. Within the limit that is the frame. Of a message over it an outline
+ * is left, whatever part of it is large: how it is accepted, whose it is, and the beginning of its content. Other frames over
+ * the limit are ignored.
+ */
+export const withinLimit = (frame: FromGateway, bytes: number, limit: number): FromGateway | undefined => {
+  if (bytes <= limit) return frame
+  return frame.event === "MESSAGE_RECEIVED" ? outlineOf(frame) : undefined
+}
+
+const outlineOf = ({
+  content,
+  contentType,
+  from,
+  messageId,
+  metadata,
+  ...numbered
+}: MessageReceived): MessageReceived => ({
+  ...numbered,
+  // Half an id would be another message's.
+  messageId: messageId !== undefined && messageId.length <= outlineText ? messageId : undefined,
+  from: firstCodePoints(from, outlineText),
+  content: firstCodePoints(content, outlineContent),
+  contentType: firstCodePoints(contentType, outlineText),
+  metadata: Object.fromEntries(
+    outlineMetadata.flatMap((key) => {
+      const value = Object.hasOwn(metadata, key) ? metadata[key] : undefined
+      return typeof value === "string" && value.length <= outlineText ? [[key, value]] : []
+    })
+  ),
+  isOutline: true
+})
 
 const messageReceived = (frame: Fields): MessageReceived | undefined => {
   const { content, contentType, from, messageId, metadata, runtimeSessionId, seq } = frame

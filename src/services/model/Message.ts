@@ -26,4 +26,8 @@ export const isExpired = (message: Message, now: number): boolean =>
 
 /** The first `count` code points of `text`. */
 export const firstCodePoints = (text: string, count: number): string =>
-  text.length <= count ? text : Array.from(text).slice(0, count).join("")
+  text.length <= count
+    ? text
+    : Array.from(text.slice(0, 2 * count))
+        .slice(0, count)
+        .join("")

@@ -1,6 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
-import { normalScope, parseGatewayFrame } from "../../../src/services/model/GatewayFrame.js"
+import {
+  type MessageReceived,
+  normalScope,
+  parseGatewayFrame,
+  withinLimit
+} from "../../../src/services/model/GatewayFrame.js"
 
 /** Of each event a frame with everything in it, and the fields it cannot do without. */
 const frames: { readonly [event: string]: { readonly full: object; readonly needs: ReadonlyArray<string> } } = {
@@ -190,4 +195,61 @@ it("whatever JSON comes, reading it does not fail", () => {
     ),
     { numRuns: 2_000 }
   )
+})
+
+describe("S9: a frame over the limit", () => {
+  const limit = 1_000
+  it("within it is what it was, to the byte", () => {
+    for (const event of events) {
+      const frame = parse(event)!
+      assert.strictEqual(withinLimit(frame, limit, limit), frame)
+    }
+  })
+  it("that is no message is ignored", () => {
+    for (const event of events) {
+      if (event !== "MESSAGE_RECEIVED") assert.isUndefined(withinLimit(parse(event)!, limit + 1, limit), event)
+    }
+  })
+  it("that is a message keeps how it is accepted, whose it is, and the beginning of its content", () => {
+    const metadata = {
+      correlation_id: "c",
+      target_endpoint_id: "ep_1",
+      in_reply_to: 5,
+      other: "x",
+      traceparent: "t".repeat(257)
+    }
+    const given = parse("MESSAGE_RECEIVED", { content: "😀".repeat(5_000), metadata })!
+    assert.deepStrictEqual(withinLimit(given, limit + 1, limit) as object, {
+      event: "MESSAGE_RECEIVED",
+      messageId: "gm-10",
+      from: "mstp://acme.example/bob",
+      content: "😀".repeat(1_000),
+      contentType: "markdown",
+      metadata: { correlation_id: "c", target_endpoint_id: "ep_1" },
+      seq: 42,
+      runtimeSessionId: "session",
+      isOutline: true
+    })
+  })
+  it("whatever part of it is large, what is kept is small, and its number stays", () => {
+    const text = fc.nat({ max: 20_000 }).map((length) => "ä".repeat(length))
+    const given = fc.record({
+      messageId: text,
+      from: text,
+      content: text,
+      contentType: text,
+      seq: fc.integer({ min: 1 }),
+      metadata: fc.dictionary(fc.constantFrom("correlation_id", "__proto__", "in_reply_to", "traceparent", "x"), text)
+    })
+    fc.assert(
+      fc.property(given, (fields) => {
+        const frame = parse("MESSAGE_RECEIVED", fields) as MessageReceived
+        const kept = withinLimit(frame, limit + 1, limit) as MessageReceived
+        assert.isBelow(JSON.stringify(kept).length, 4_000)
+        assert.strictEqual(kept.seq, fields.seq)
+        assert.isTrue(kept.messageId === undefined || kept.messageId === frame.messageId, "half an id is none")
+        assert.isTrue(frame.content.startsWith(kept.content))
+      })
+    )
+  })
 })
