@@ -49,9 +49,11 @@ export const here = (...args: ReadonlyArray<string>): Effect.Effect<Exited> =>
     return { code, signal: null, ...said }
   })
 
-/** For a running broker. */
-export const hereOf = (broker: RunningBroker, ...args: ReadonlyArray<string>): Effect.Effect<Exited> =>
-  here(...args, "--directory", broker.directory)
+/** For this broker, or what is left of one. */
+export const hereOf = (
+  { directory }: { readonly directory: string },
+  ...args: ReadonlyArray<string>
+): Effect.Effect<Exited> => here(...args, "--directory", directory)
 
 export const linesOf = (text: string): ReadonlyArray<string> => text.split("\n").filter((line) => line !== "")
 

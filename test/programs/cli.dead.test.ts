@@ -1,9 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, type RunningBroker, startBroker, temporaryDirectory } from "../kit/broker.js"
+import { type Exited, eventually, type RunningBroker, startBroker, temporaryDirectory } from "../kit/broker.js"
 import { startCloud, startCloudBroker, untilCalled } from "../kit/cloud.js"
-import { inboxOf, type Session, startSession, untilState } from "../kit/endToEnd.js"
-import { cli, cliOf, linesOf } from "../kit/operatorCli.js"
+import { inboxOf, type Session, sharedBroker, startSession, untilState } from "../kit/endToEnd.js"
+import { cli, cliOf, here, hereOf, linesOf } from "../kit/operatorCli.js"
 
 /** Many processes are started, and others may load the machine. */
 const patience = { timeout: 120_000 }
@@ -25,12 +25,14 @@ const listed = (broker: RunningBroker) =>
     ({ body }) => body.items as ReadonlyArray<Record<string, any>>
   )
 
-const refusing = (settings = {}) => startBroker({ settings: { deliveryLimit: 1, ...settings } })
+const refusing = { settings: { deliveryLimit: 1 } }
 
-describe.concurrent("dead letters of messages", patience, () => {
+describe("dead letters of messages", patience, () => {
+  const shared = sharedBroker(refusing)
+
   it.scopedLive("D11: list, show, retry and purge, with books that balance and no content in list and log", () =>
     Effect.gen(function* () {
-      const broker = yield* refusing()
+      const broker = yield* shared
       const session = yield* startSession(broker, { acknowledges: false })
       for (const content of ["secret one", "secret two", "secret three"]) yield* bury(broker, session, content)
       const items = yield* listed(broker)
@@ -38,7 +40,7 @@ describe.concurrent("dead letters of messages", patience, () => {
       assert.deepInclude(items[0]!, { kind: "message", reason: "delivery_limit", endpoint_id: session.id })
       const [one, two, three] = items.map(({ id }) => id as string) as [string, string, string]
 
-      const json = yield* cliOf(broker, "dead", "list", "--json")
+      const json = yield* hereOf(broker, "dead", "list", "--json")
       assert.deepStrictEqual([json.code, json.stderr, JSON.parse(json.stdout)], [0, "", { items }])
       const list = yield* cliOf(broker, "dead", "list")
       assert.lengthOf(linesOf(list.stdout), 3)
@@ -61,13 +63,13 @@ describe.concurrent("dead letters of messages", patience, () => {
         (yield* listed(broker)).map(({ id }) => id),
         [three]
       )
-      const all = yield* cliOf(broker, "dead", "purge", "--all")
+      const all = yield* hereOf(broker, "dead", "purge", "--all")
       assert.deepStrictEqual([all.code, all.stdout], [0, "1 dead letter gone.\n"])
-      assert.strictEqual((yield* cliOf(broker, "dead", "list")).stdout, "There are no dead letters.\n")
+      assert.strictEqual((yield* hereOf(broker, "dead", "list")).stdout, "There are no dead letters.\n")
       const { books, dead_letters } = yield* broker.status
       assert.deepInclude(books, { accepted: 3, delivered: 1, dead: 2, held: 0, unaccounted: 0 })
       assert.strictEqual(dead_letters, 0)
-      const { code, stderr, stdout } = yield* cliOf(broker, "doctor", "--ledger")
+      const { code, stderr, stdout } = yield* hereOf(broker, "doctor", "--ledger")
       assert.deepStrictEqual([code, stderr], [0, ""], stdout)
 
       for (const text of [list.stdout, JSON.stringify(items), JSON.stringify(broker.logLines())]) {
@@ -78,7 +80,7 @@ describe.concurrent("dead letters of messages", patience, () => {
 
   it.scopedLive("D11: one of an earlier life is retried into the inbox when its endpoint is gone", () =>
     Effect.gen(function* () {
-      const first = yield* refusing()
+      const first = yield* startBroker(refusing)
       const session = yield* startSession(first, { acknowledges: false })
       yield* bury(first, session, "old")
       yield* first.end("SIGTERM")
@@ -87,7 +89,7 @@ describe.concurrent("dead letters of messages", patience, () => {
       yield* untilState(broker, session.id, "closed")
       const [item] = yield* listed(broker)
       assert.deepInclude(yield* books, { accepted: 0, dead: 0 })
-      const { code, stdout } = yield* cliOf(broker, "dead", "retry", item!.id)
+      const { code, stdout } = yield* hereOf(broker, "dead", "retry", item!.id)
       assert.deepStrictEqual([code, stdout], [0, `${item!.id} is in the inbox of undispatched messages.\n`])
       yield* inboxOf(broker, "old")
       assert.deepInclude(yield* books, { accepted: 1, inbox: 1, dead: 0, unaccounted: 0 })
@@ -101,7 +103,7 @@ describe.concurrent("dead letters of messages", patience, () => {
 
   it.scopedLive("what does not work is said on stderr and keeps no other from it", () =>
     Effect.gen(function* () {
-      const broker = yield* refusing()
+      const broker = yield* shared
       const session = yield* startSession(broker, { acknowledges: false })
       yield* bury(broker, session, "a")
       const [item] = yield* listed(broker)
@@ -136,13 +138,13 @@ describe.concurrent("reports the platform refused", patience, () => {
       const [one, two] = yield* listed(broker)
       assert.deepInclude(one!, { kind: "report", report: "UndispatchedChanged" })
       assert.match(one!.id, /^r-/)
-      const shown = yield* cliOf(broker, "dead", "show", one!.id)
+      const shown = yield* hereOf(broker, "dead", "show", one!.id)
       assert.deepInclude(JSON.parse(shown.stdout).content, { _tag: "UndispatchedChanged" })
       yield* cloud.clear(fault.id)
-      const retried = yield* cliOf(broker, "dead", "retry", one!.id)
+      const retried = yield* hereOf(broker, "dead", "retry", one!.id)
       assert.deepStrictEqual([retried.code, retried.stdout], [0, `${one!.id} is owed to the platform again.\n`])
       yield* untilCalled(cloud, "alice", "undispatched_changed", ({ status }) => status! < 300)
-      const purged = yield* cliOf(broker, "dead", "purge", two!.id)
+      const purged = yield* hereOf(broker, "dead", "purge", two!.id)
       assert.strictEqual(purged.code, 0)
       assert.deepInclude((yield* broker.status).platform, { dead: 0, waiting: 0 })
     })
@@ -153,10 +155,13 @@ describe.concurrent("dead", patience, () => {
   it.scopedLive("ends with 1 and a sentence when no broker runs", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
-      for (const args of [["list"], ["show", "m-1"], ["retry", "m-1"], ["purge", "m-1"], ["purge", "--all"]]) {
-        const { code, stderr, stdout } = yield* cli(userData, "dead", ...args)
+      const isRefused = ({ code, stderr, stdout }: Exited, args: ReadonlyArray<string>) => {
         assert.deepStrictEqual([code, stdout], [1, ""], args.join(" "))
         assert.match(stderr, /^No broker is running.*start it first\.\n$/)
+      }
+      isRefused(yield* cli(userData, "dead", "list"), ["list"])
+      for (const args of [["list"], ["show", "m-1"], ["retry", "m-1"], ["purge", "m-1"], ["purge", "--all"]]) {
+        isRefused(yield* hereOf({ directory: userData }, "dead", ...args), args)
       }
     })
   )
@@ -164,11 +169,13 @@ describe.concurrent("dead", patience, () => {
   it.scopedLive("ends with 2 when it is used wrongly", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
-      for (const args of [["show"], ["retry"], ["purge"], ["purge", "--all", "m-1"], ["nonsense"]]) {
-        const { code, stderr, stdout } = yield* cli(userData, "dead", ...args)
+      const isWrongUsage = ({ code, stderr, stdout }: Exited, args: ReadonlyArray<string>) => {
         assert.deepStrictEqual([code, stdout], [2, ""], args.join(" "))
         assert.isAbove(stderr.trim().length, 10)
       }
+      for (const args of [["show"], ["purge", "--all", "m-1"]])
+        isWrongUsage(yield* cli(userData, "dead", ...args), args)
+      for (const args of [["retry"], ["purge"], ["nonsense"]]) isWrongUsage(yield* here("dead", ...args), args)
     })
   )
 })

@@ -1,11 +1,11 @@
-import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { environmentOf, eventually, runProgram, startBroker, temporaryDirectory } from "../kit/broker.js"
-import { startSession, untilState } from "../kit/endToEnd.js"
+import { type Exited, environmentOf, eventually, runProgram, startBroker, temporaryDirectory } from "../kit/broker.js"
+import { sharedResource, startSession, untilState } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
-import { cli, cliOf, linesOf, stored } from "../kit/operatorCli.js"
+import { cli, hereOf, linesOf, stored } from "../kit/operatorCli.js"
 
 /** Many processes are started, and others may load the machine. */
 const patience = { timeout: 120_000 }
@@ -20,11 +20,7 @@ const find = (checks: ReadonlyArray<Check>, level: string, check: string) =>
   checks.filter((one) => one.level === level && one.check === check).map(({ message }) => message)
 
 /** It ends with 1, and names this problem and no other. */
-const onlyProblem = (
-  { code, stderr, stdout }: { code: number | null; stderr: string; stdout: string },
-  check: string,
-  ...words: ReadonlyArray<string>
-) => {
+const onlyProblem = ({ code, stderr, stdout }: Exited, check: string, ...words: ReadonlyArray<string>) => {
   const problems = checksOf(stdout).filter(({ level }) => level === "problem")
   assert.deepStrictEqual(
     [code, stderr, problems.map((problem) => problem.check)],
@@ -50,12 +46,13 @@ const filled = Effect.gen(function* () {
   return broker
 })
 
-const killed = Effect.tap(filled, (broker) => broker.end("SIGKILL"))
+describe("doctor, of a running broker", patience, () => {
+  // What a test does to its files it undoes; the next one would find it.
+  const shared = sharedResource(filled)
 
-describe.concurrent("doctor, of a running broker", patience, () => {
   it.scopedLive("finds everything well, a line each, and ends with 0", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
+      const broker = yield* shared
       const { code, stderr, stdout } = yield* cli(broker.userData, "doctor")
       assert.deepStrictEqual([code, stderr], [0, ""], stdout)
       for (const line of linesOf(stdout)) assert.match(line, /^(ok|warning) +\w+ +\S.*\.$/)
@@ -76,8 +73,8 @@ describe.concurrent("doctor, of a running broker", patience, () => {
 
   it.scopedLive("D11: --ledger compares the books with the records of the store", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
-      const { code, stdout } = yield* cliOf(broker, "doctor", "--ledger", "--json")
+      const broker = yield* shared
+      const { code, stdout } = yield* hereOf(broker, "doctor", "--ledger", "--json")
       assert.strictEqual(code, 0, stdout)
       const [message] = find(checksOf(stdout), "ok", "ledger")
       for (const words of ["2 held", "1 in the inbox", "0 dead letters", "4 accepted"]) assert.include(message!, words)
@@ -89,19 +86,20 @@ describe.concurrent("doctor, of a running broker", patience, () => {
 
   it.scopedLive("names files that others can read", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
+      const broker = yield* shared
       const file = join(broker.directory, "store/data.mdb")
       chmodSync(file, 0o644)
-      onlyProblem(yield* cliOf(broker, "doctor", "--json"), "files", file, "644", "chmod 600")
+      onlyProblem(yield* hereOf(broker, "doctor", "--json"), "files", file, "644", "chmod 600")
       assert.strictEqual(modeOf(file), "644", "it changes nothing")
+      chmodSync(file, 0o600)
     })
   )
 
   it.scopedLive("names a process that holds the lock and does not answer", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
+      const broker = yield* shared
       process.kill(broker.pid, "SIGSTOP")
-      const ended = yield* cliOf(broker, "doctor", "--json")
+      const ended = yield* hereOf(broker, "doctor", "--json")
       process.kill(broker.pid, "SIGCONT")
       onlyProblem(ended, "answer", `Process ${broker.pid}`, "does not answer")
     })
@@ -109,23 +107,24 @@ describe.concurrent("doctor, of a running broker", patience, () => {
 
   it.scopedLive("names a discovery file that is another's, or gone", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
+      const broker = yield* shared
       const file = join(broker.directory, "discovery.json")
       const text = readFileSync(file, "utf8")
       writeFileSync(file, JSON.stringify({ ...JSON.parse(text), pid: process.pid }))
-      const { code, stdout } = yield* cliOf(broker, "doctor", "--json")
+      const { code, stdout } = yield* hereOf(broker, "doctor", "--json")
       assert.strictEqual(code, 1)
       assert.match(find(checksOf(stdout), "problem", "discovery")[0]!, new RegExp(`${process.pid}.*${broker.pid}`))
       rmSync(file)
-      const gone = yield* cliOf(broker, "doctor", "--json")
+      const gone = yield* hereOf(broker, "doctor", "--json")
       assert.include(find(checksOf(gone.stdout), "warning", "discovery")[0]!, "not published")
       assert.strictEqual(gone.code, 1)
+      writeFileSync(file, text, { mode: 0o600 })
     })
   )
 
   it.scopedLive("names a disk with too little room", () =>
     Effect.gen(function* () {
-      const broker = yield* filled
+      const broker = yield* shared
       const environment = environmentOf(broker.userData, { freeDiskBytes: 2 ** 52 })
       const ended = yield* runProgram("programs/cli.js", ["doctor", "--json"], environment)
       onlyProblem(ended, "disk", "nothing is stored below")
@@ -134,6 +133,15 @@ describe.concurrent("doctor, of a running broker", patience, () => {
 })
 
 describe.concurrent("doctor, where no broker runs", patience, () => {
+  const left = sharedResource(Effect.tap(filled, (broker) => broker.end("SIGKILL")))
+  /** A copy of what a killed broker left. */
+  const killed = Effect.gen(function* () {
+    const { directory, pid, userData } = yield* left
+    const copy = yield* temporaryDirectory
+    cpSync(userData, copy, { recursive: true })
+    return { pid, directory: directory.replace(userData, copy) }
+  })
+
   it.scopedLive("says that none ever ran, and leaves nothing behind", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
@@ -147,7 +155,7 @@ describe.concurrent("doctor, where no broker runs", patience, () => {
   it.scopedLive("checks its store, and warns of what a killed one left", () =>
     Effect.gen(function* () {
       const broker = yield* killed
-      const { code, stdout } = yield* cli(broker.userData, "doctor", "--ledger", "--json")
+      const { code, stdout } = yield* hereOf(broker, "doctor", "--ledger", "--json")
       assert.strictEqual(code, 0, stdout)
       const checks = checksOf(stdout)
       for (const check of ["lock", "discovery"]) assert.include(find(checks, "warning", check)[0]!, String(broker.pid))
@@ -163,7 +171,7 @@ describe.concurrent("doctor, where no broker runs", patience, () => {
       const text = readFileSync(file, "latin1")
       assert.include(text, '"content":"undispatched"')
       writeFileSync(file, text.replaceAll('"content":"undispatched"', '"content":"Undispatched"'), "latin1")
-      onlyProblem(yield* cli(broker.userData, "doctor", "--json"), "store", "inbox: 1")
+      onlyProblem(yield* hereOf(broker, "doctor", "--json"), "store", "inbox: 1")
     })
   )
 

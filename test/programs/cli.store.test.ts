@@ -148,9 +148,9 @@ describe.concurrent("the store where no broker runs", patience, () => {
     Effect.gen(function* () {
       const broker = yield* stopped
       const { directory, userData } = broker
-      const found = inspected(done(yield* here("store", "inspect", "--json", "--directory", directory)))
+      const found = inspected(done(yield* hereOf({ directory }, "store", "inspect", "--json")))
       assert.strictEqual(found.tables.inbox!.records, 2)
-      const verification = verified(done(yield* here("store", "verify", "--json", "--directory", directory)))
+      const verification = verified(done(yield* hereOf({ directory }, "store", "verify", "--json")))
       assert.deepInclude(verification, { checked: "file", sound: true, records: found.records })
       const lines = linesOf(done(yield* cli(userData, "store", "export"))).map((line) => JSON.parse(line))
       assert.lengthOf(lines, found.records)
@@ -171,8 +171,8 @@ describe.concurrent("the store where no broker runs", patience, () => {
       damage(broker, '"content":"one"', flip)
       const verify = yield* cli(userData, "store", "verify")
       failed(verify, "damaged", "inbox: 1")
-      assert.isFalse(verified((yield* here("store", "verify", "--json", "--directory", directory)).stdout).sound)
-      failed(yield* here("store", "compact", "--directory", directory), "salvage it first")
+      assert.isFalse(verified((yield* hereOf({ directory }, "store", "verify", "--json")).stdout).sound)
+      failed(yield* hereOf({ directory }, "store", "compact"), "salvage it first")
       const partly = yield* cli(userData, "store", "export")
       failed(partly, "1 record left out")
       assert.include(partly.stdout, '"two"')
@@ -212,7 +212,7 @@ describe.concurrent("the store where no broker runs", patience, () => {
       assert.include(done(yield* cli(userData, "store", "salvage", kept, copy)), copy)
       assert.isTrue(existsSync(join(copy, "data.mdb")))
       yield* next.end("SIGTERM")
-      const inspection = inspected(done(yield* here("store", "inspect", "--json", "--directory", directory)))
+      const inspection = inspected(done(yield* hereOf({ directory }, "store", "inspect", "--json")))
       assert.deepStrictEqual(inspection.damaged_copies, [kept])
     })
   )
@@ -249,7 +249,7 @@ describe.concurrent("the store where no broker runs", patience, () => {
       const refused = yield* runProgram("programs/broker.js", [], environment)
       assert.strictEqual(refused.code, 0)
       assert.include(refused.stderr, `already running as process ${child.pid}`)
-      failed(yield* here("store", "inspect", "--directory", directory), `process ${child.pid}`)
+      failed(yield* hereOf({ directory }, "store", "inspect"), `process ${child.pid}`)
       let text = ""
       child.stdout.setEncoding("utf8").on("data", (part: string) => {
         text += part
@@ -280,7 +280,7 @@ describe.concurrent("store", patience, () => {
       const directory = join(userData, "runtime-broker", "default")
       failed(yield* cli(userData, "store", "inspect"), "no store", directory)
       for (const command of ["inspect", "verify", "compact", "export"]) {
-        failed(yield* here("store", command, "--directory", directory), "no store", directory)
+        failed(yield* hereOf({ directory }, "store", command), "no store", directory)
       }
       failed(yield* here("store", "salvage", join(userData, "none"), join(userData, "copy")), "no store")
       assert.isFalse(existsSync(join(userData, "runtime-broker")))
