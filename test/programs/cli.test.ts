@@ -1,22 +1,17 @@
 import { createHmac } from "node:crypto"
-import { chmodSync, cpSync, existsSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs"
+import { chmodSync, cpSync, existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Status } from "../../src/services/ipc/OperatorGroup.js"
-import { environmentOf, type RunningBroker, runProgram, startBroker, temporaryDirectory } from "../kit/broker.js"
+import { type Exited, environmentOf, eventually, runProgram, startBroker, temporaryDirectory } from "../kit/broker.js"
 import { sharedBroker, startSession } from "../kit/endToEnd.js"
+import { cli, here, hereOf } from "../kit/operatorCli.js"
 
 /** Many processes are started, and others may load the machine. */
 const patience = { timeout: 60_000 }
-
-/** The command, with no settings but where the files are. */
-const cli = (userData: string, ...args: ReadonlyArray<string>) => {
-  const { MASONS_BROKER_CONNECTOR: _, ...environment } = environmentOf(userData, {})
-  return runProgram("programs/cli.js", args, environment)
-}
 
 const processIsThere = (pid: number) => {
   try {
@@ -27,9 +22,9 @@ const processIsThere = (pid: number) => {
   }
 }
 
-describe.concurrent("status", patience, () => {
-  const shared = sharedBroker()
+const shared = sharedBroker()
 
+describe.concurrent("status", patience, () => {
   it.scopedLive("tells in words what the broker holds", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -48,7 +43,7 @@ describe.concurrent("status", patience, () => {
   it.scopedLive("--json prints all of it as one object", () =>
     Effect.gen(function* () {
       const broker = yield* shared
-      const { code, stderr, stdout } = yield* cli(broker.userData, "status", "--json")
+      const { code, stderr, stdout } = yield* hereOf(broker, "status", "--json")
       assert.deepStrictEqual([code, stderr], [0, ""])
       const status = yield* Schema.decodeUnknown(Schema.parseJson(Status))(stdout)
       assert.strictEqual(status.pid, broker.pid)
@@ -60,14 +55,14 @@ describe.concurrent("status", patience, () => {
   it.scopedLive("ends with 1 and a sentence when no broker runs", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
-      for (const args of [
-        ["status", "--json"],
-        ["status", "--account", "other"]
+      const account = join(userData, "runtime-broker", "other")
+      for (const { code, stderr, stdout } of [
+        yield* cli(userData, "status", "--account", "other"),
+        yield* hereOf({ directory: account }, "status", "--json")
       ]) {
-        const { code, stderr, stdout } = yield* cli(userData, ...args)
         assert.deepStrictEqual([code, stdout], [1, ""])
         assert.match(stderr, /^No broker is running.*\n$/)
-        assert.include(stderr, join(userData, "runtime-broker", args[2] ?? "default"))
+        assert.include(stderr, account)
       }
     })
   )
@@ -80,16 +75,25 @@ describe.concurrent("start and stop", patience, () => {
       const started = yield* Effect.fork(
         cli(userData, "start", "--connector", "loopback", "--set", "graceMs=1234", "--set", "inboxMessages=7")
       )
-      const look = Effect.map(cli(userData, "status", "--json"), ({ code, stdout }) =>
-        code === 0 ? (JSON.parse(stdout) as Status) : undefined
+      const account = join(userData, "runtime-broker", "default")
+      // It is published when it is whole.
+      const [directory] = yield* eventually(
+        Effect.sync(() =>
+          existsSync(account)
+            ? readdirSync(account).filter((id) => existsSync(join(account, id, "discovery.json")))
+            : []
+        ),
+        (found) => found.length === 1,
+        20_000
       )
-      const status = yield* Effect.repeat(look, { until: (status) => status !== undefined })
-      assert.deepInclude(status!.inbox, { limit_messages: 7 })
-      assert.isTrue(processIsThere(status!.pid))
+      const { stdout } = yield* hereOf({ directory: join(account, directory!) }, "status", "--json")
+      const status: Status = JSON.parse(stdout)
+      assert.deepInclude(status.inbox, { limit_messages: 7 })
+      assert.isTrue(processIsThere(status.pid))
       const stopped = yield* cli(userData, "stop")
       assert.deepStrictEqual([stopped.code, stopped.stderr], [0, ""])
-      assert.include(stopped.stdout, String(status!.pid))
-      assert.isFalse(processIsThere(status!.pid))
+      assert.include(stopped.stdout, String(status.pid))
+      assert.isFalse(processIsThere(status.pid))
       const exited = yield* started
       assert.deepStrictEqual([exited.code, exited.stderr], [0, ""])
       assert.match(exited.stdout, /^\{"event":"broker_ready".*\n\{"event":"broker_leaving".*\n$/)
@@ -108,20 +112,14 @@ describe.concurrent("start and stop", patience, () => {
 
   it.scopedLive("drain waits for the broker's end, too, and says it whether another is to follow", () =>
     Effect.gen(function* () {
-      const userData = yield* temporaryDirectory
-      for (const [args, reason] of [
-        [["drain"], "operator"],
-        [["drain", "--restart"], "restart"]
-      ] as const) {
-        const broker = yield* startBroker({ userData })
-        const { code, stderr, stdout } = yield* cli(userData, ...args)
-        assert.deepStrictEqual([code, stderr], [0, ""])
-        assert.include(stdout, String(broker.pid))
-        assert.isFalse(processIsThere(broker.pid))
-        const ended = yield* broker.exited
-        assert.strictEqual(ended.code, 0)
-        assert.include(ended.stdout, `"reason":"${reason}"`)
-      }
+      const broker = yield* startBroker()
+      const { code, stderr, stdout } = yield* cli(broker.userData, "drain", "--restart")
+      assert.deepStrictEqual([code, stderr], [0, ""])
+      assert.include(stdout, String(broker.pid))
+      assert.isFalse(processIsThere(broker.pid))
+      const ended = yield* broker.exited
+      assert.strictEqual(ended.code, 0)
+      assert.include(ended.stdout, '"reason":"restart"')
     })
   )
 
@@ -140,8 +138,8 @@ describe.concurrent("start and stop", patience, () => {
         assert.deepStrictEqual([code, stdout], [1, ""], stderr)
         assert.match(stderr, new RegExp(`^.*"${name}".*\\n$`))
       }
-      const broker = yield* startBroker({ userData })
-      const second = yield* cli(userData, "start", "--connector", "loopback")
+      const broker = yield* shared
+      const second = yield* cli(broker.userData, "start", "--connector", "loopback")
       assert.strictEqual(second.code, 0)
       assert.include(second.stderr, `already running as process ${broker.pid}`)
     })
@@ -152,16 +150,16 @@ describe.concurrent("usage", patience, () => {
   it.scopedLive("ends with 2 when it is wrong, and says what is", () =>
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
-      const wrong = [["nonsense"], ["start", "--connector"], ["status", "--account"]]
-      yield* Effect.forEach(
-        wrong,
-        (args) =>
-          Effect.map(cli(userData, ...args), ({ code, stderr, stdout }) => {
-            assert.deepStrictEqual([code, stdout], [2, ""], args.join(" "))
-            assert.isAbove(stderr.trim().length, 10)
-          }),
-        { concurrency: 2 }
-      )
+      for (const { code, stderr, stdout } of [
+        yield* cli(userData, "nonsense"),
+        yield* cli(userData, "start", "--connector"),
+        yield* cli(userData, "status", "--account"),
+        yield* here("nonsense"),
+        yield* here("stop", "--account")
+      ]) {
+        assert.deepStrictEqual([code, stdout], [2, ""])
+        assert.isAbove(stderr.trim().length, 10)
+      }
       assert.isFalse(existsSync(join(userData, "runtime-broker")))
     })
   )
@@ -182,49 +180,52 @@ describe.concurrent("usage", patience, () => {
 describe.concurrent("which broker", patience, () => {
   it.scopedLive("is the one of the account that is named, else that of the environment", () =>
     Effect.gen(function* () {
-      const userData = yield* temporaryDirectory
-      const [one, two] = yield* Effect.all(
-        ["one", "two/x"].map((accountId) => startBroker({ userData, settings: { accountId } })),
-        { concurrency: 2 }
-      )
-      const pidOf = (...args: ReadonlyArray<string>) =>
-        Effect.map(cli(userData, "status", "--json", ...args), ({ stdout }) => JSON.parse(stdout).pid)
-      assert.strictEqual(yield* pidOf("--account", "two/x"), two!.pid)
-      assert.strictEqual(yield* pidOf("--directory", two!.directory), two!.pid)
-      assert.strictEqual((yield* cli(userData, "status")).code, 1)
-      const environment = environmentOf(userData, { accountId: "one" })
-      const named = yield* runProgram("programs/cli.js", ["stop"], environment)
-      assert.include(named.stdout, String(one!.pid))
-      assert.strictEqual((yield* one!.exited).code, 0)
-      assert.strictEqual((yield* two!.call("GET", "/health")).status, 200)
+      const one = yield* shared
+      const { userData } = one
+      const two = yield* startBroker({ userData, settings: { accountId: "two/x" } })
+      const pidOf = ({ stdout }: Exited) => JSON.parse(stdout).pid
+      assert.strictEqual(pidOf(yield* cli(userData, "status", "--json", "--account", "two/x")), two.pid)
+      assert.strictEqual(pidOf(yield* hereOf(two, "status", "--json")), two.pid)
+      const environment = environmentOf(userData, { accountId: "two/x" })
+      const named = yield* runProgram("programs/cli.js", ["drain"], environment)
+      assert.include(named.stdout, String(two.pid))
+      const ended = yield* two.exited
+      assert.strictEqual(ended.code, 0)
+      assert.include(ended.stdout, '"reason":"operator"')
+      assert.strictEqual((yield* one.call("GET", "/health")).status, 200)
     })
   )
 
   it.scopedLive("must be named where an account has several", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
-      const copy = join(broker.directory, "..", "0123456789abcdef")
-      cpSync(broker.directory, copy, { recursive: true })
-      const { code, stderr } = yield* cli(broker.userData, "stop")
+      const broker = yield* shared
+      const userData = yield* temporaryDirectory
+      const account = join(userData, "runtime-broker", "default")
+      const copies = ["0123456789abcdef", "fedcba9876543210"].map((id) => join(account, id))
+      mkdirSync(account, { recursive: true, mode: 0o700 })
+      for (const copy of copies) cpSync(broker.directory, copy, { recursive: true })
+      const { code, stderr } = yield* cli(userData, "stop")
       assert.strictEqual(code, 1)
-      for (const word of [broker.directory, copy, "--directory"]) assert.include(stderr, word)
-      const named = yield* cli(broker.userData, "status", "--json", "--directory", broker.directory)
+      for (const word of [...copies, "--directory"]) assert.include(stderr, word)
+      const named = yield* hereOf({ directory: copies[0]! }, "status", "--json")
       assert.strictEqual(JSON.parse(named.stdout).pid, broker.pid)
     })
   )
 
   it.scopedLive("is none whose files others can read or put there", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
-      const file = join(broker.directory, "discovery.json")
+      const broker = yield* shared
+      const directory = join(yield* temporaryDirectory, "copy")
+      cpSync(broker.directory, directory, { recursive: true })
+      const file = join(directory, "discovery.json")
       chmodSync(file, 0o644)
-      const open = yield* cli(broker.userData, "status")
+      const open = yield* hereOf({ directory }, "status")
       assert.deepStrictEqual([open.code, open.stdout], [1, ""])
       assert.include(open.stderr, file)
       chmodSync(file, 0o600)
-      renameSync(file, join(broker.directory, "elsewhere.json"))
-      symlinkSync(join(broker.directory, "elsewhere.json"), file)
-      const linked = yield* cli(broker.userData, "stop")
+      renameSync(file, join(directory, "elsewhere.json"))
+      symlinkSync(join(directory, "elsewhere.json"), file)
+      const linked = yield* hereOf({ directory }, "stop")
       assert.strictEqual(linked.code, 1)
       assert.include(linked.stderr, "symbolic link")
       assert.strictEqual((yield* broker.call("GET", "/health")).status, 200)
@@ -269,10 +270,11 @@ describe.concurrent("S13, E8: whoever listens on the recorded port and is not th
       writeFileSync(join(directory, "discovery.json"), JSON.stringify(discovery), { mode: 0o600 })
       const operator = { version: 1, operatorToken: tokens.operator }
       writeFileSync(join(directory, "operator.json"), JSON.stringify(operator), { mode: 0o600 })
-      const isTakenForNone = (...args: ReadonlyArray<string>) =>
+      /** Asked by the built command, or within the test. */
+      const isTakenForNone = (command: "status" | "stop", isBuilt = false) =>
         Effect.gen(function* () {
-          const { code, stderr, stdout } = yield* cli(userData, ...args)
-          assert.strictEqual(code, args[0] === "stop" ? 0 : 1, stderr)
+          const { code, stderr, stdout } = yield* isBuilt ? cli(userData, command) : hereOf({ directory }, command)
+          assert.strictEqual(code, command === "stop" ? 0 : 1, stderr)
           assert.include(stdout + stderr, "No broker is running")
           assert.isNotEmpty(heard)
           for (const text of heard) {
@@ -281,7 +283,7 @@ describe.concurrent("S13, E8: whoever listens on the recorded port and is not th
             assert.notMatch(text, /authorization/i)
           }
         })
-      return { userData, tokens, heard, isTakenForNone }
+      return { directory, tokens, heard, isTakenForNone }
     })
 
   it.scopedLive("sees no token, whatever it answers", () =>
@@ -291,7 +293,8 @@ describe.concurrent("S13, E8: whoever listens on the recorded port and is not th
         response.setHeader("content-type", "application/json")
         response.end(answers[heard.length % answers.length])
       })
-      for (const command of ["status", "stop", "status"]) yield* isTakenForNone(command)
+      yield* isTakenForNone("status", true)
+      for (const command of ["stop", "status"] as const) yield* isTakenForNone(command)
       assert.lengthOf(heard, 3)
     })
   )
@@ -319,7 +322,7 @@ describe.concurrent("S13, E8: whoever listens on the recorded port and is not th
 
   it.scopedLive("cannot pass on the question to the broker itself: the proof holds for one port", () =>
     Effect.gen(function* () {
-      const broker: RunningBroker = yield* startBroker()
+      const broker = yield* shared
       let asked = 0
       const { tokens, isTakenForNone } = yield* recorded((request, response) => {
         asked++
@@ -335,14 +338,14 @@ describe.concurrent("S13, E8: whoever listens on the recorded port and is not th
 
   it.scopedLive("is taken for the broker when it can prove that it knows the token: the check is the proof", () =>
     Effect.gen(function* () {
-      const { tokens, userData } = yield* recorded((request, response, port) => {
+      const { directory, tokens } = yield* recorded((request, response, port) => {
         const nonce = new URL(request.url!, "http://x").searchParams.get("nonce")
         const proof = createHmac("sha256", "p".repeat(43)).update(`runtime-broker\n${port}\n${nonce}`).digest("hex")
         response.setHeader("content-type", "application/json")
         response.end(JSON.stringify(nonce === null ? {} : { proof }))
       })
       assert.strictEqual(tokens.plugin, "p".repeat(43))
-      const { code, stderr } = yield* cli(userData, "status")
+      const { code, stderr } = yield* hereOf({ directory }, "status")
       assert.strictEqual(code, 1)
       assert.notInclude(stderr, "No broker is running")
     })
