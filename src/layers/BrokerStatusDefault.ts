@@ -4,6 +4,7 @@ import { BrokerConfig } from "../services/BrokerConfig.js"
 import { BrokerStatus } from "../services/BrokerStatus.js"
 import { Channels } from "../services/Channels.js"
 import { Connector } from "../services/Connector.js"
+import { ControlEvents, type ControlStatus } from "../services/ControlEvents.js"
 import { Credentials } from "../services/Credentials.js"
 import { DeadLetters } from "../services/DeadLetters.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
@@ -35,6 +36,7 @@ export const layer: Layer.Layer<
   never,
   | Channels
   | Connector
+  | ControlEvents
   | SendQueue
   | Credentials
   | DeadLetters
@@ -57,6 +59,7 @@ export const layer: Layer.Layer<
     const config = yield* BrokerConfig
     const channels = yield* Channels
     const connector = yield* Connector
+    const controlEvents = yield* ControlEvents
     const sendQueue = yield* SendQueue
     const { accountId } = yield* Credentials
     const deadLetters = yield* DeadLetters
@@ -72,7 +75,12 @@ export const layer: Layer.Layer<
     const router = yield* Router
     const store = yield* Store
     const storeReport = yield* StoreReport
-    const startedAt = (yield* Effect.clock).unsafeCurrentTimeMillis()
+    const clock = yield* Effect.clock
+    const startedAt = clock.unsafeCurrentTimeMillis()
+
+    /** It comes and goes without harm: what the platform says meanwhile it says when the stream is open again. */
+    const isLongAway = ({ since, state }: ControlStatus) =>
+      state !== "open" && state !== "off" && clock.unsafeCurrentTimeMillis() - since >= config.controlAwayMs
 
     const endpointStatus = ({ agent, id, key, pluginPid, session, state, stateSince }: Endpoint) => {
       const { inFlight, storedBytes, undelivered } = mailboxes.unsafeUsage(key)
@@ -94,6 +102,7 @@ export const layer: Layer.Layer<
 
     const unsafeStatus = (): Status => {
       const link = connector.unsafeLink()
+      const control = controlEvents.unsafeStatus()
       const health = store.unsafeHealth()
       const totals = mailboxes.unsafeTotals()
       const usage = inbox.unsafeUsage()
@@ -107,6 +116,8 @@ export const layer: Layer.Layer<
       const isNearly = (used: number, limit: number) => used >= 0.9 * limit
       const warnings = [
         link.state !== "up" && `The link to the network is ${link.state}${link.reason ? `: ${link.reason}` : ""}.`,
+        isLongAway(control) &&
+          `The platform's control events have not been heard since ${iso(control.since)}${control.lastFailure ? `: ${control.lastFailure}` : ""}.`,
         health._tag === "Failing" && `The store cannot be written: ${health.reason}.`,
         ...storeWarnings(storeReport),
         usage.isNearlyFull &&
@@ -150,6 +161,12 @@ export const layer: Layer.Layer<
           ...optionally("reason", link.reason),
           ...optionally("agent", link.agent),
           ...optionally("owner", link.owner)
+        },
+        control_events: {
+          name: controlEvents.name,
+          state: control.state,
+          since: iso(control.since),
+          ...optionally("reason", control.lastFailure)
         },
         presence: presence.unsafeCurrent(),
         store: {

@@ -23,6 +23,9 @@ const only = "position"
 /** The subscription is over; the reason completes a sentence. */
 class Ended extends Data.TaggedError("Ended")<{ readonly reason: string; readonly retryAfterMs?: number }> {}
 
+/** The platform is not heard; attempts and the waits between them are one outage. */
+const isAway = (state: ControlStatus["state"]) => state === "connecting" || state === "waiting"
+
 /** However short the wait is the server asks for. */
 const leastWaitMs = 100
 
@@ -40,10 +43,8 @@ export const layerOnClient: Layer.Layer<ControlEvents, never, Services | HttpCli
     const store = yield* Store
     const log = yield* EventLog
     const clock = yield* Effect.clock
-    const run = yield* FiberSet.makeRuntime<never>()
     // Spans would carry the headers; the scope ends the request wherever it is.
     const http = HttpClient.withScope(HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true))
-    const room = yield* Effect.makeLatch(true)
     const now = () => clock.unsafeCurrentTimeMillis()
 
     let position = new EventPosition(undefined)
@@ -57,144 +58,150 @@ export const layerOnClient: Layer.Layer<ControlEvents, never, Services | HttpCli
       lastFailure: undefined
     }
     const enter = (state: ControlStatus["state"], lastFailure?: string) => {
-      status = { state, since: now(), lastFailure }
+      const isSame = isAway(state) && isAway(status.state)
+      status = { state, since: isSame ? status.since : now(), lastFailure }
     }
 
-    // -- events --------------------------------------------------------------------------------------------------------
+    const listen = Effect.gen(function* () {
+      const run = yield* FiberSet.makeRuntime<never>()
+      const room = yield* Effect.makeLatch(true)
 
-    const moved = () => {
-      const { id } = position
-      if (id === undefined) return
-      const transaction = new Transaction()
-      transaction.put(records, only, { stream, id })
-      store.unsafeCommit(transaction)
-    }
+      // -- events --------------------------------------------------------------------------------------------------------
 
-    const begin = (id: string | undefined) => {
-      const done = position.begin(isPosition(id) ? id : undefined)
-      return Effect.sync(() => {
-        if (done()) moved()
-        if (position.pending < config.controlWaiting) room.unsafeOpen()
-      })
-    }
-
-    const take = (item: StreamItem) => {
-      switch (item._tag) {
-        case "Retry":
-          retryMs = item.ms
-          return
-        case "TooLarge":
-          log.unsafeLog("warn", "sse_frame_too_large", { event_id: item.id?.slice(0, 100) })
-          run(begin(item.id))
-          return
-        case "Position":
-          run(begin(item.id))
-          return
-        case "Event":
-          // Begins in this turn: events are handled in the order of these calls. What is interrupted is not done.
-          run(Effect.zipRight(dispatcher.handle(item.data), begin(item.id)))
-          return
+      const moved = () => {
+        const { id } = position
+        if (id === undefined) return
+        const transaction = new Transaction()
+        transaction.put(records, only, { stream, id })
+        store.unsafeCommit(transaction)
       }
-    }
 
-    // -- one subscription ----------------------------------------------------------------------------------------------
+      const begin = (id: string | undefined) => {
+        const done = position.begin(isPosition(id) ? id : undefined)
+        return Effect.sync(() => {
+          if (done()) moved()
+          if (position.pending < config.controlWaiting) room.unsafeOpen()
+        })
+      }
 
-    const request = (agentId: string) => {
-      const { id } = position
-      return HttpClientRequest.get(`${apiOrigin}${controlEventsPath(agentId)}`).pipe(
-        HttpClientRequest.bearerToken(runtimeToken),
-        HttpClientRequest.setHeader("accept", "text/event-stream"),
-        // The bytes of UTF-8, which is how this header goes.
-        id === undefined
-          ? (same) => same
-          : HttpClientRequest.setHeader("last-event-id", Buffer.from(id, "utf8").toString("latin1"))
-      )
-    }
+      const take = (item: StreamItem) => {
+        switch (item._tag) {
+          case "Retry":
+            retryMs = item.ms
+            return
+          case "TooLarge":
+            log.unsafeLog("warn", "sse_frame_too_large", { event_id: item.id?.slice(0, 100) })
+            run(begin(item.id))
+            return
+          case "Position":
+            run(begin(item.id))
+            return
+          case "Event":
+            // Begins in this turn: events are handled in the order of these calls. What is interrupted is not done.
+            run(Effect.zipRight(dispatcher.handle(item.data), begin(item.id)))
+            return
+        }
+      }
 
-    const open = (agentId: string): Effect.Effect<HttpClientResponse.HttpClientResponse, Ended, Scope.Scope> =>
-      Effect.suspend(() => http.execute(request(agentId))).pipe(
-        Effect.mapError(({ cause }: HttpClientError.HttpClientError) => new Ended({ reason: unreachable(cause) })),
-        // Node's client throws at headers it cannot send.
-        Effect.catchAllDefect(() => new Ended({ reason: "the request could not be sent" })),
-        Effect.timeoutFail({
-          duration: config.platformMs,
-          onTimeout: () => new Ended({ reason: `no answer within ${config.platformMs} ms` })
-        }),
-        Effect.filterOrFail(
-          ({ status }) => isSuccess(status) && status !== 204,
-          ({ headers, status }) => {
-            const wait = retryAfterMs(headers["retry-after"], now())
-            return new Ended({ reason: `status ${status}`, ...(wait === undefined ? {} : { retryAfterMs: wait }) })
-          }
+      // -- one subscription ----------------------------------------------------------------------------------------------
+
+      const request = (agentId: string) => {
+        const { id } = position
+        return HttpClientRequest.get(`${apiOrigin}${controlEventsPath(agentId)}`).pipe(
+          HttpClientRequest.bearerToken(runtimeToken),
+          HttpClientRequest.setHeader("accept", "text/event-stream"),
+          // The bytes of UTF-8, which is how this header goes.
+          id === undefined
+            ? (same) => same
+            : HttpClientRequest.setHeader("last-event-id", Buffer.from(id, "utf8").toString("latin1"))
         )
-      )
+      }
 
-    /** Reads until the stream ends, breaks or falls silent. */
-    const subscription = (agentId: string): Effect.Effect<never, Ended> =>
-      Effect.gen(function* () {
-        enter("connecting", status.lastFailure)
-        const response = yield* open(agentId)
-        enter("open")
-        log.unsafeLog("info", "control_events_open", { position: position.id })
-        const parser = new EventStreamParser(config.controlEventBytes)
-        const pull = yield* Stream.toPull(response.stream)
-        const chunk = pull.pipe(
-          Effect.mapError(
-            Option.match({
-              onNone: () => new Ended({ reason: "the stream ended" }),
-              onSome: ({ cause }) => new Ended({ reason: unreachable(cause) })
-            })
-          ),
+      const open = (agentId: string): Effect.Effect<HttpClientResponse.HttpClientResponse, Ended, Scope.Scope> =>
+        Effect.suspend(() => http.execute(request(agentId))).pipe(
+          Effect.mapError(({ cause }: HttpClientError.HttpClientError) => new Ended({ reason: unreachable(cause) })),
+          // Node's client throws at headers it cannot send.
+          Effect.catchAllDefect(() => new Ended({ reason: "the request could not be sent" })),
           Effect.timeoutFail({
-            duration: config.controlSilenceMs,
-            onTimeout: () => new Ended({ reason: `nothing came for ${config.controlSilenceMs} ms` })
-          })
+            duration: config.platformMs,
+            onTimeout: () => new Ended({ reason: `no answer within ${config.platformMs} ms` })
+          }),
+          Effect.filterOrFail(
+            ({ status }) => isSuccess(status) && status !== 204,
+            ({ headers, status }) => {
+              const wait = retryAfterMs(headers["retry-after"], now())
+              return new Ended({ reason: `status ${status}`, ...(wait === undefined ? {} : { retryAfterMs: wait }) })
+            }
+          )
         )
-        while (true) {
-          for (const bytes of Chunk.toReadonlyArray(yield* chunk)) for (const item of parser.push(bytes)) take(item)
-          if (position.pending >= config.controlWaiting) room.unsafeClose()
-          yield* room.await
-        }
-      }).pipe(Effect.scoped)
 
-    /** Subscribes for ever. */
-    const subscribed = (agentId: string): Effect.Effect<never> =>
-      Effect.gen(function* () {
-        let attempt = 0
-        let lastReason: string | undefined
-        while (true) {
-          const ended = yield* Effect.flip(subscription(agentId))
-          const lived = status.state === "open" ? now() - status.since : 0
-          if (lived >= config.healthyMs) attempt = 0
-          const base = Math.min(config.backoffMaxMs, Math.max(leastWaitMs, retryMs ?? config.backoffMs))
-          const own = delay({ base, cap: config.backoffMaxMs }, attempt++, Math.random())
-          const wait = Math.max(own, ended.retryAfterMs ?? 0)
-          // An outage is told once, not at each attempt.
-          if (ended.reason !== lastReason || lived > 0) {
-            const fields = { reason: ended.reason, attempt, backoff_ms: Math.round(wait) }
-            log.unsafeLog("warn", "sse_reconnect", fields)
+      /** Reads until the stream ends, breaks or falls silent. */
+      const subscription = (agentId: string): Effect.Effect<never, Ended> =>
+        Effect.gen(function* () {
+          enter("connecting", status.lastFailure)
+          const response = yield* open(agentId)
+          enter("open")
+          log.unsafeLog("info", "control_events_open", { position: position.id })
+          const parser = new EventStreamParser(config.controlEventBytes)
+          const pull = yield* Stream.toPull(response.stream)
+          const chunk = pull.pipe(
+            Effect.mapError(
+              Option.match({
+                onNone: () => new Ended({ reason: "the stream ended" }),
+                onSome: ({ cause }) => new Ended({ reason: unreachable(cause) })
+              })
+            ),
+            Effect.timeoutFail({
+              duration: config.controlSilenceMs,
+              onTimeout: () => new Ended({ reason: `nothing came for ${config.controlSilenceMs} ms` })
+            })
+          )
+          while (true) {
+            for (const bytes of Chunk.toReadonlyArray(yield* chunk)) for (const item of parser.push(bytes)) take(item)
+            if (position.pending >= config.controlWaiting) room.unsafeClose()
+            yield* room.await
           }
-          lastReason = ended.reason
-          enter("waiting", ended.reason)
-          yield* Effect.sleep(wait)
-        }
+        }).pipe(Effect.scoped)
+
+      /** Subscribes for ever. */
+      const subscribed = (agentId: string): Effect.Effect<never> =>
+        Effect.gen(function* () {
+          let attempt = 0
+          let lastReason: string | undefined
+          while (true) {
+            const ended = yield* Effect.flip(subscription(agentId))
+            const lived = status.state === "open" ? now() - status.since : 0
+            if (lived >= config.healthyMs) attempt = 0
+            const base = Math.min(config.backoffMaxMs, Math.max(leastWaitMs, retryMs ?? config.backoffMs))
+            const own = delay({ base, cap: config.backoffMaxMs }, attempt++, Math.random())
+            const wait = Math.max(own, ended.retryAfterMs ?? 0)
+            // An outage is told once, not at each attempt.
+            if (ended.reason !== lastReason || lived > 0) {
+              const fields = { reason: ended.reason, attempt, backoff_ms: Math.round(wait) }
+              log.unsafeLog("warn", "sse_reconnect", fields)
+            }
+            lastReason = ended.reason
+            enter("waiting", ended.reason)
+            yield* Effect.sleep(wait)
+          }
+        })
+
+      const live = Effect.gen(function* () {
+        const who = yield* account
+        if (who === undefined) return
+        stream = `${apiOrigin} ${who.subjectId}`
+        const stored = store.unsafeGet(records, only)
+        if (position.id === undefined && stored?.stream === stream) position = new EventPosition(stored.id)
+        yield* subscribed(who.subjectId)
       })
 
-    const live = Effect.gen(function* () {
-      const who = yield* account
-      if (who === undefined) return
-      stream = `${apiOrigin} ${who.subjectId}`
-      const stored = store.unsafeGet(records, only)
-      if (position.id === undefined && stored?.stream === stream) position = new EventPosition(stored.id)
-      yield* subscribed(who.subjectId)
-    })
+      yield* Effect.raceFirst(live, shutdown.requested).pipe(
+        Effect.zipRight(Effect.sync(() => enter("off"))),
+        supervised("control_events", backoff({ base: config.backoffMs, cap: config.backoffMaxMs }, config.healthyMs))
+      )
+    }).pipe(Effect.provideService(EventLog, log))
 
-    yield* Effect.raceFirst(live, shutdown.requested).pipe(
-      Effect.zipRight(Effect.sync(() => enter("off"))),
-      supervised("control_events", backoff({ base: config.backoffMs, cap: config.backoffMaxMs }, config.healthyMs))
-    )
-
-    return { name: "http", unsafeStatus: () => ({ ...status, position: position.id }) }
+    return { name: "http", listen, unsafeStatus: () => ({ ...status, position: position.id }) }
   })
 )
 

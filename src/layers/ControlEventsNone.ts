@@ -6,6 +6,7 @@ export const layer: Layer.Layer<ControlEvents> = Layer.effect(
   ControlEvents,
   Effect.map(Clock.currentTimeMillis, (since) => ({
     name: "none",
+    listen: Effect.void,
     unsafeStatus: () => ({ state: "off" as const, since, position: undefined, lastFailure: undefined })
   }))
 )

@@ -2,7 +2,7 @@
  * The whole broker, once: which parts there are and what each is made of. Read it from the bottom up; a part may use those
  * below it.
  */
-import { Layer } from "effect"
+import { Effect, Layer } from "effect"
 import * as AccountCheckPlatform from "../layers/AccountCheckPlatform.js"
 import * as BrokerStatusDefault from "../layers/BrokerStatusDefault.js"
 import * as ChannelsMemory from "../layers/ChannelsMemory.js"
@@ -38,7 +38,7 @@ import * as SpawnerNone from "../layers/SpawnerNone.js"
 import type { BrokerConfig } from "../services/BrokerConfig.js"
 import type { Connector } from "../services/Connector.js"
 import type { ControlDispatcher } from "../services/ControlDispatcher.js"
-import type { ControlEvents } from "../services/ControlEvents.js"
+import { ControlEvents } from "../services/ControlEvents.js"
 import type { ControlOutcomes } from "../services/ControlOutcomes.js"
 import type { CorrelationIndex } from "../services/CorrelationIndex.js"
 import type { Credentials } from "../services/Credentials.js"
@@ -75,8 +75,9 @@ const noControl: Control<never> = { events: ControlEventsNone.layer, spawner: Sp
 
 /** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
 export const coreWith = <E>(variants: Variants<E>) => {
-  const { spawner } = variants.control ?? noControl
+  const { events, spawner } = variants.control ?? noControl
   return Layer.mergeAll(BrokerStatusDefault.layer, DeadLetterQueueDefault.layer, LedgerAuditStore.layer).pipe(
+    Layer.provideMerge(events),
     Layer.provideMerge(ControlDispatcherDefault.layer),
     Layer.provideMerge(
       Layer.mergeAll(
@@ -112,7 +113,7 @@ export const coreWith = <E>(variants: Variants<E>) => {
 
 /** A broker of these variants, all its services at hand. What the platform says is heard once plugins can connect. */
 export const brokerWith = <E>(variants: Variants<E>) =>
-  (variants.control ?? noControl).events.pipe(
+  Layer.scopedDiscard(Effect.flatMap(ControlEvents, ({ listen }) => listen)).pipe(
     Layer.provideMerge(IpcServerHttp.layer),
     Layer.provideMerge(coreWith(variants)),
     Layer.provideMerge(IpcTokensMinted.layer)

@@ -191,6 +191,7 @@ export const settings = {
 
   // -- control events and spawning --------------------------------------------------------------------------------------
   controlSilenceMs: ms(90_000, "A stream of control events that is silent for so long is opened again"),
+  controlAwayMs: ms(minute, "Status warns when the stream of control events has been away for so long"),
   controlEventBytes: bytes(MiB, "Largest control event"),
   controlKeys: count(1_024, "Control events remembered against repetition, with what became of them"),
   controlAtATime: count(16, "Control events worked on at a time"),

@@ -4,6 +4,7 @@ import * as ShutdownDefault from "../../src/layers/ShutdownDefault.js"
 import { AccountCheck } from "../../src/services/AccountCheck.js"
 import type { Settings } from "../../src/services/BrokerConfig.js"
 import { ControlDispatcher } from "../../src/services/ControlDispatcher.js"
+import { ControlEvents } from "../../src/services/ControlEvents.js"
 import { Credentials } from "../../src/services/Credentials.js"
 import { FakeEventSource } from "./FakeEventSource.js"
 import { FakeStore } from "./FakeStore.js"
@@ -20,7 +21,15 @@ export class SubscriptionWorld {
   onEvent: (data: string) => Effect.Effect<void> = () => Effect.void
   account = Effect.succeed<{ readonly subjectId: string } | undefined>({ subjectId: "node 5" })
 
+  /** A life of the subscription. */
   life(settings: Partial<Settings> = {}, apiOrigin = "https://api.example") {
+    return Layer.scopedDiscard(Effect.flatMap(ControlEvents, ({ listen }) => listen)).pipe(
+      Layer.provideMerge(this.silent(settings, apiOrigin))
+    )
+  }
+
+  /** One that does not listen. */
+  silent(settings: Partial<Settings> = {}, apiOrigin = "https://api.example") {
     const dispatcher = Layer.succeed(ControlDispatcher, {
       handle: (data) =>
         Effect.suspend(() => {

@@ -1,11 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import type { Settings } from "../../src/services/BrokerConfig.js"
 import { BrokerStatus } from "../../src/services/BrokerStatus.js"
+import { ControlEvents, type ControlStatus } from "../../src/services/ControlEvents.js"
 import { Directory } from "../../src/services/Directory.js"
 import { Status } from "../../src/services/ipc/OperatorGroup.js"
 import { Ledger } from "../../src/services/Ledger.js"
 import { Registry } from "../../src/services/Registry.js"
+import { FakeSpawner } from "../kit/control.js"
 import { type CoreOptions, core } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform, refused, unauthorized } from "../kit/FakePlatform.js"
@@ -16,12 +18,31 @@ interface Options extends Omit<CoreOptions, "settings" | "variants"> {
   readonly settings?: Partial<Settings>
   readonly platform?: FakePlatform
   readonly store?: FakeStore
+  /** How the stream of control events is; none unless given. */
+  readonly control?: () => ControlStatus
 }
-const broker = ({ platform = new FakePlatform(), settings = {}, store = new FakeStore(), ...options }: Options = {}) =>
+const broker = ({
+  control,
+  platform = new FakePlatform(),
+  settings = {},
+  store = new FakeStore(),
+  ...options
+}: Options = {}) =>
   core({
     ...options,
     settings: { ...quiet, ...settings },
-    variants: { platform: platform.layer, store: store.layer }
+    variants: {
+      platform: platform.layer,
+      store: store.layer,
+      ...(control === undefined
+        ? {}
+        : {
+            control: {
+              events: Layer.succeed(ControlEvents, { name: "fake", listen: Effect.void, unsafeStatus: control }),
+              spawner: new FakeSpawner().layer
+            }
+          })
+    }
   })
 
 const status = Effect.map(BrokerStatus, (service) => {
@@ -44,6 +65,7 @@ describe("a broker with nothing to do", () => {
       assert.deepStrictEqual(shown, {
         account: "default",
         connector: { name: "fake", state: "up", since: new Date(0).toISOString() },
+        control_events: { name: "none", state: "off", since: new Date(0).toISOString() },
         presence: "online",
         store: { healthy: true },
         sockets: { open: 0, limit: 4_096 },
@@ -126,6 +148,33 @@ describe("a warning is shown", () => {
       assert.deepInclude((yield* status).connector, { state: "down", reason: "the gateway refused the token" })
       assert.include(yield* warnings, "is down: the gateway refused the token")
     }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("once the platform's control events have not been heard for a minute, with the reason", () => {
+    let control: ControlStatus = { state: "open", since: 0, position: "7", lastFailure: undefined }
+    const since = new Date(100_000).toISOString()
+    return Effect.gen(function* () {
+      yield* pass(100_000)
+      assert.deepStrictEqual((yield* status).control_events, {
+        name: "fake",
+        state: "open",
+        since: new Date(0).toISOString()
+      })
+      assert.strictEqual(yield* warnings, "", "however long it has been open")
+      control = { ...control, state: "waiting", since: 100_000, lastFailure: "status 503" }
+      assert.deepInclude((yield* status).control_events, { state: "waiting", since, reason: "status 503" })
+      yield* pass(59_999)
+      assert.strictEqual(yield* warnings, "")
+      yield* pass(1)
+      assert.strictEqual(
+        yield* warnings,
+        `The platform's control events have not been heard since ${since}: status 503.`
+      )
+      control = { ...control, state: "connecting", lastFailure: undefined }
+      assert.include(yield* warnings, `since ${since}.`)
+      control = { ...control, state: "off" }
+      assert.strictEqual(yield* warnings, "", "a broker that leaves, or whose network has none")
+    }).pipe(Effect.provide(broker({ control: () => control })))
   })
 
   it.scoped("while the store cannot be written", () => {

@@ -291,6 +291,40 @@ describe("a subscription that is lost", () => {
   )
 })
 
+describe("what is known of it", () => {
+  lives("one outage is one, from its beginning, with the latest reason; then it is open since then", (world) =>
+    Effect.gen(function* () {
+      assert.deepInclude(yield* status, { state: "open", since: 0 })
+      yield* pass(5_000)
+      world.source.last.end()
+      world.source.answer = { status: 503 }
+      yield* settle
+      assert.deepInclude(yield* status, { state: "waiting", since: 5_000, lastFailure: "the stream ended" })
+      yield* pass(3_000)
+      assert.deepInclude(yield* status, { state: "waiting", since: 5_000, lastFailure: "status 503" })
+      world.source.answer = "silence"
+      yield* pass(4_000)
+      assert.deepInclude(yield* status, { state: "connecting", since: 5_000, lastFailure: "status 503" })
+      world.source.answer = "stream"
+      yield* pass(15_000)
+      yield* pass(8_000)
+      assert.deepInclude(yield* status, { state: "open", since: 35_000, lastFailure: undefined })
+    })
+  )
+
+  it.scoped("nothing is asked before it is told to listen", () => {
+    const world = new World()
+    return Effect.gen(function* () {
+      yield* pass(60_000)
+      assert.deepInclude(yield* status, { state: "connecting", since: 0 })
+      assert.lengthOf(world.source.subscriptions, 0)
+      yield* (yield* ControlEvents).listen
+      yield* settle
+      assert.deepInclude(yield* status, { state: "open", since: 60_000 })
+    }).pipe(Effect.provide(world.silent()))
+  })
+})
+
 describe("D2: the end of the broker", () => {
   const leave = Effect.flatMap(Shutdown, (shutdown) => shutdown.request("signal"))
 

@@ -23,12 +23,16 @@ const ago = (iso: string, now: number) => {
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`
 }
 
+const controlInWords = ({ name, reason, since, state }: Status["control_events"], now: number) =>
+  name === "none" ? name : `${name}, ${state} for ${ago(since, now)}${reason ? ` (${reason})` : ""}`
+
 /** The status in words, one fact a line. */
 export const describe = (status: Status, now: number): string => {
-  const { books, channels, connector, endpoints, inbox, mailboxes, platform } = status
+  const { books, channels, connector, control_events, endpoints, inbox, mailboxes, platform } = status
   const lines = [
     `${status.version}, process ${status.pid}, account "${status.account}", up for ${ago(status.started_at, now)}`,
     `network    ${connector.name}${connector.agent === undefined ? "" : ` as ${connector.agent}`}, link ${connector.state}${connector.reason ? ` (${connector.reason})` : ""}; presence ${status.presence}`,
+    `control    ${controlInWords(control_events, now)}`,
     `plugins    ${plural(channels.open, "channel")}, ${plural(endpoints.length, "endpoint")}`,
     ...endpoints.map(
       (endpoint) =>

@@ -81,6 +81,15 @@ export const Status = Schema.Struct({
     agent: optional(Schema.String),
     owner: optional(Schema.String)
   }),
+  /** The stream over which the platform tells the broker what its owner asks for; `off` where the network has none. */
+  control_events: Schema.Struct({
+    name: Schema.String,
+    state: Schema.Literal("off", "connecting", "open", "waiting"),
+    /** Since when it is open, off, or neither of them. */
+    since: Time,
+    /** Why it was lost, while it is not open. */
+    reason: optional(Schema.String)
+  }),
   presence: Schema.Literal("online", "reconnecting", "offline"),
   store: Schema.Struct({
     healthy: Schema.Boolean,
