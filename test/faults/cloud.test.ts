@@ -160,6 +160,54 @@ describe("while a broker receives and sends", () => {
   )
 })
 
+describe("S9: a frame of the gateway that is too large", () => {
+  /** A frame is read up to twice this. */
+  const settings = { ...quick, gatewayFrameBytes: 4_096 }
+
+  it.scopedLive(
+    "is a dead letter, and the link stays; one beyond what can be read holds all behind it back, unhurriedly",
+    () =>
+      Effect.gen(function* () {
+        const cloud = yield* startCloud()
+        const broker = yield* startCloudBroker(cloud, "alice", settings)
+        yield* untilRegistered(cloud, "alice")
+        const session = yield* startSession(broker, {}, { agent_id: "alice" })
+        const inject = (content: string) => cloud.inject({ account: "alice", endpoint_id: session.id, content })
+        const opened = Effect.map(cloud.happened({ account: "alice", kind: "connection" }), (all) =>
+          all.filter((it) => it.kind === "connection" && it.state === "registered")
+        )
+        for (const content of ["before", "x".repeat(6_000), "behind"]) yield* inject(content)
+        const messages = yield* session.plugin.take(2, 5_000)
+        assert.deepStrictEqual(
+          messages.map(({ content }) => content),
+          ["before", "behind"]
+        )
+        yield* eventually(Effect.orDie(cloud.view("alice")), ({ mail }) => mail.waiting === 0)
+        const { items } = (yield* broker.operator("GET", "/v1/operator/dead")).body
+        assert.deepInclude(items[0], { kind: "message", reason: "too_large" })
+        assert.isAbove(items[0].bytes, 6_000)
+        assert.lengthOf(yield* opened, 1, "the link stayed")
+
+        yield* inject("x".repeat(10_000))
+        yield* inject("held back")
+        const stuck = yield* eventually(broker.status, ({ connector }) =>
+          /again and again/.test(connector.reason ?? "")
+        )
+        assert.include(stuck.connector.reason, "behind message 3 again and again")
+        assert.include(stuck.warnings.join(), "more than 8192 bytes")
+        assert.strictEqual((yield* Effect.orDie(cloud.view("alice"))).mail.waiting, 2, "nothing is skipped")
+        assert.strictEqual((yield* broker.end("SIGTERM")).code, 0)
+
+        // A broker that may read it takes it, and what is behind it.
+        const next = yield* startCloudBroker(cloud, "alice", { ...settings, gatewayFrameBytes: 8_192 }, broker.userData)
+        yield* eventually(Effect.orDie(cloud.view("alice")), ({ mail }) => mail.waiting === 0)
+        const { books, control_events } = yield* eventually(next.status, (it) => it.control_events.state === "open")
+        assert.deepInclude(books, { unaccounted: 0 })
+        assert.strictEqual(control_events.name, "http")
+      })
+  )
+})
+
 describe("while a broker starts, and while it leaves", () => {
   for (const { faults, name } of receiving.filter(({ faults: [fault] }) =>
     ["connect", "register", "platform"].includes(String(fault?.at))
