@@ -12,6 +12,7 @@ const soaks = {
   flood: { test: "test/faults/readers.test.ts", environment: { FLOOD_MESSAGES: "20000" } },
   properties: { test: "test/properties", environment: { PROPERTY_RUNS: "3000" } },
   answers: { test: "test/layers/PlatformApiHttp.fuzz.test.ts", environment: { PLATFORM_ANSWERS: "200000" } },
+  frames: { test: "test/layers/ConnectorGateway.fuzz.test.ts", environment: { GATEWAY_FRAMES: "200000" } },
   fuzz: { test: "test/faults/fuzz.test.ts", environment: { FUZZ_COUNT: "500000" } }
 }
 

@@ -11,7 +11,7 @@ import { brisk, connectorOn, driven } from "../kit/gatewayConnector.js"
 import { KeptLog } from "../kit/ground.js"
 
 const rounds = 10
-const framesPerRound = 2_000
+const framesPerRound = Number(process.env.GATEWAY_FRAMES ?? 5_000) / rounds
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31)
 
 setFlagsFromString("--expose-gc")
@@ -178,5 +178,5 @@ it.live(
       const grown = heap.at(-1)! - heap[2]!
       assert.isBelow(grown, 8 * 1024 * 1024, "and leave nothing behind")
     }).pipe(Effect.tapErrorCause(() => Effect.sync(() => console.error(`FUZZ_SEED=${seed}`)))),
-  120_000
+  120_000 + rounds * framesPerRound * 2
 )

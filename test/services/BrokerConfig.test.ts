@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Either } from "effect"
+import { Config, ConfigProvider, Effect, Either } from "effect"
 import {
   defaults,
   description,
@@ -12,6 +12,13 @@ import {
 const names = Object.keys(settings) as ReadonlyArray<SettingName>
 const load = (given: Record<string, string>) =>
   Effect.runSync(Effect.either(ConfigProvider.fromMap(new Map(Object.entries(given))).load(description)))
+/** One setting by itself, of which the description of all is made. */
+const loadOne = (name: SettingName, value: string): Either.Either<unknown, unknown> =>
+  Effect.runSync(
+    Effect.either(
+      ConfigProvider.fromMap(new Map([[name, value]])).load(Config.nested<unknown>(settings[name].config, name))
+    )
+  )
 
 describe("the settings", () => {
   it("without any given are the defaults", () => {
@@ -90,9 +97,10 @@ describe("the settings", () => {
     for (const [name, value] of Object.entries(promised)) assert.strictEqual(defaults[name as SettingName], value, name)
   })
   it("each have a default that they would accept, and a sentence about them", () => {
+    const given = Object.fromEntries(names.map((name) => [name, String(defaults[name])]))
+    assert.deepStrictEqual(Either.getOrThrow(load(given)), defaults)
     for (const name of names) {
-      const value = String(defaults[name])
-      assert.deepStrictEqual<unknown>(Either.getOrThrow(load({ [name]: value }))[name], defaults[name], name)
+      assert.deepStrictEqual(Either.getOrThrow(loadOne(name, given[name]!)), defaults[name], name)
       assert.match(settings[name].about, /^[A-Z].*[^.]$/, name)
     }
   })
@@ -108,13 +116,14 @@ describe("the settings", () => {
 })
 
 describe("a value", () => {
-  const refuses = (name: SettingName, value: string) => Either.isLeft(load({ [name]: value }))
+  const refuses = (name: SettingName, value: string) => Either.isLeft(loadOne(name, value))
   const numbers = names.filter((name) => typeof defaults[name] === "number")
   it("of a number is a whole one, not below its least", () => {
     for (const name of numbers) {
       for (const value of ["-1", "1.5", "many", "9007199254740992", "NaN", "Infinity"]) {
         assert.isTrue(refuses(name, value), `${name}=${value}`)
       }
+      assert.isTrue(Either.isLeft(load({ [name]: "many" })), `${name} among all others`)
     }
   })
   it("of a capacity is not 0, and of a port, a preview or what may be off may be", () => {

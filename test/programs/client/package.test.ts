@@ -86,6 +86,8 @@ const consumer: Effect.Effect<string, never, Scope.Scope> = Effect.gen(function*
       module,
       moduleResolution,
       strict: true,
+      // The declarations themselves are checked once.
+      skipLibCheck: moduleResolution === "bundler",
       types: ["node"],
       outDir: join(directory, `out-${moduleResolution}`),
       rootDir: directory
