@@ -12,13 +12,13 @@ import { Inbox } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
-import type { ChannelId, EndpointKey, MessageId, PushId } from "../services/model/Ids.js"
+import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
 import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
-import { ordered, under } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
+import { idInKey } from "./internal/idInKey.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { frameOf, keyOf, letterOf, mail, measure, placeOf, recordOf } from "./internal/mail.js"
+import { behind, frameOf, keyOf, letterOf, mail, measure, placeOf, recordOf } from "./internal/mail.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
@@ -62,8 +62,8 @@ export const layer: Layer.Layer<
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
     const quota = new MailQuota(config)
-    /** Ids of the mail an earlier life left here: the network may deliver it once more. */
-    const recovered = new Set<MessageId>()
+    /** Ids, as keys have them, of the mail an earlier life left here: the network may deliver it once more. */
+    const recovered = new Set<string>()
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -90,7 +90,7 @@ export const layer: Layer.Layer<
     }
 
     const put = (transaction: Transaction, mailbox: Mailbox, letter: Letter) =>
-      transaction.put(mail, keyOf(mailbox.key, letter.place), recordOf(letter))
+      transaction.put(mail, keyOf(mailbox.key, letter), recordOf(letter))
 
     /** Puts the letters into one commit; they are accepted when it is durable. */
     const write = (transaction: Transaction, mailbox: Mailbox, letters: ReadonlyArray<Letter>) => {
@@ -121,8 +121,8 @@ export const layer: Layer.Layer<
         transaction.onDurable(() => accept([letter]))
       } else {
         quota.add(-1, -letter.message.bytes)
-        recovered.delete(letter.message.id)
-        transaction.delete(mail, keyOf(mailbox.key, letter.place))
+        if (recovered.size > 0) recovered.delete(idInKey(letter.message.id))
+        transaction.delete(mail, keyOf(mailbox.key, letter))
       }
       // Dead letters count themselves.
       if (to !== "dead") ledger.unsafeCount(to, 1)
@@ -199,8 +199,7 @@ export const layer: Layer.Layer<
 
     /** Reads the next page. False when nothing could be read yet. */
     const load = ({ key, knownUpTo, state }: Mailbox, after: Place): boolean => {
-      const { until } = under(ordered(key))
-      const records = store.unsafeRange(mail, { after: keyOf(key, after), until, limit: config.windowMessages })
+      const records = store.unsafeRange(mail, { ...behind(key, after), limit: config.windowMessages })
       const before = state.unloadedCount
       state.load(
         records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record, knownUpTo)),
@@ -304,7 +303,7 @@ export const layer: Layer.Layer<
         return true
       },
 
-      unsafeHolds: (id) => recovered.has(id),
+      unsafeHolds: (id) => recovered.size > 0 && recovered.has(idInKey(id)),
 
       unsafeAttach: (transaction, key, outlet) => {
         const mailbox = get(key)
@@ -335,7 +334,7 @@ export const layer: Layer.Layer<
           if (letter.stored === "live") {
             countAccepted(letter)
             transaction.onDurable(() => accept([letter]))
-          } else transaction.delete(mail, keyOf(key, letter.place))
+          } else transaction.delete(mail, keyOf(key, letter))
           inbox.unsafeAdd(transaction, {
             message: letter.message,
             reason: "closed_session_continuation",

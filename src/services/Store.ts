@@ -79,7 +79,9 @@ export class Store extends Context.Tag("broker/Store")<
     readonly unsafeGet: <A>(table: Table<A>, key: Key) => A | undefined
     /** Durable records in key order. Sees nothing of transactions that are not durable yet. */
     readonly unsafeRange: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
-    /** How many `unsafeRange` would read, without reading them; damaged records count as well. */
+    /** The keys of durable records, in order, without reading these; those of damaged ones as well. */
+    readonly unsafeKeys: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => ReadonlyArray<Key>
+    /** How many keys there are. */
     readonly unsafeCount: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
     readonly unsafeHealth: () => StoreHealth
     /** Done when everything handed over so far is durable. */

@@ -67,8 +67,12 @@ export class FakeStore {
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .slice(0, limit) as ReadonlyArray<readonly [Key, A]>,
-    count: <A>({ name }: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) =>
-      [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until).length
+    keys: <A>({ name }: Table<A>, range: Pick<KeyRange, "from" | "until">) => this.keys(name, range).sort(),
+    count: <A>({ name }: Table<A>, range: Pick<KeyRange, "from" | "until">) => this.keys(name, range).length
+  }
+
+  private keys(name: string, { from = "", until }: Pick<KeyRange, "from" | "until">): Array<Key> {
+    return [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until)
   }
 
   readonly layer = Layer.mergeAll(

@@ -3,7 +3,9 @@ import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { openEngine } from "../../src/layers/lmdb/engine.js"
+import { storeFormat } from "../../src/layers/lmdb/migrations.js"
 import { encode, fullKey } from "../../src/layers/lmdb/record.js"
+import { formatKey } from "../../src/layers/lmdb/scan.js"
 import * as Tools from "../../src/layers/lmdb/tools.js"
 import { storeContract } from "../../src/services/contracts/StoreContract.js"
 import { Store, Transaction, table } from "../../src/services/Store.js"
@@ -111,6 +113,19 @@ describe("StoreLmdb: versions", () => {
       const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base, { migrations: faulty }))))
       assert.include(complaint, "a fault")
       assert.strictEqual((yield* keys.pipe(Effect.provide(storeAt(base)))).length, 3)
+    })
+  )
+  it.scopedLive("a store from before the first release is refused with a sentence, and left as it is", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(3).pipe(Effect.provide(storeAt(base)))
+      const engine = openEngine(storeDirectory(base))
+      engine.putSync(formatKey, encode(formatKey, 1, { format: 1 }))
+      yield* Effect.promise(() => engine.close())
+      const before = readFileSync(storeFile(base))
+      const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base))))
+      assert.match(complaint, /has format 1, from before the first release.*move it away\.$/)
+      assert.isTrue(before.equals(readFileSync(storeFile(base))))
     })
   )
   it.scopedLive("a store of a newer version is refused with a sentence, and left as it is", () =>
@@ -259,7 +274,7 @@ describe("StoreLmdb: tools", () => {
       const directory = storeDirectory(base)
       yield* filled(5, 10).pipe(Effect.provide(storeAt(base)))
       const inspected = yield* Tools.inspect(directory)
-      assert.deepInclude(inspected, { format: 1, records: 5, damagedCopies: [] })
+      assert.deepInclude(inspected, { format: storeFormat, records: 5, damagedCopies: [] })
       assert.deepInclude(inspected.tables.mail, { records: 5, versions: { 1: 5 } })
       assert.deepStrictEqual(yield* Tools.verify(directory), { isSound: true, records: 5, damaged: {}, problems: [] })
       const lines: Array<string> = []

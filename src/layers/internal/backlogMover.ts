@@ -5,7 +5,7 @@ import { EndpointKey } from "../../services/model/Ids.js"
 import type { Place } from "../../services/model/MailboxState.js"
 import { ordered, under } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
-import { keyOf, mail, measure } from "./mail.js"
+import { behind, mail, placeOf } from "./mail.js"
 
 export interface BacklogMover {
   /** Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. */
@@ -40,10 +40,10 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
       return Effect.gen(function* () {
         // What is being written lies behind what is written.
         yield* store.flush
-        let from = keyOf(key, after)
+        let from = after
         let left = count
         while (true) {
-          const records = store.unsafeRange(mail, { after: from, until: under(ordered(key)).until, limit: page })
+          const records = store.unsafeRange(mail, { ...behind(key, from), limit: page })
           if (records.length === 0) {
             moving -= left
             const done = new Transaction()
@@ -56,7 +56,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
             inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget }, place++)
             moving--
             left--
-            from = recordKey
+            from = placeOf(recordKey)
           }
           store.unsafeCommit(transaction)
           yield* Effect.yieldNow()
@@ -70,7 +70,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
     }
     for (const [recordKey, { originalTarget }] of store.unsafeRange(moves, { from: "", until: "~" })) {
       const key = EndpointKey(Number.parseInt(recordKey, 36))
-      const { count } = measure(store, key)
+      const count = store.unsafeCount(mail, under(ordered(key)))
       ledger.unsafeCount("accepted", count)
       start(key, 0, originalTarget, count)
     }

@@ -18,6 +18,7 @@ export interface StoreDriver {
   readonly write: (ops: ReadonlyArray<Op>) => Promise<void>
   readonly get: <A>(table: Table<A>, key: Key) => A | undefined
   readonly range: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
+  readonly keys: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => ReadonlyArray<Key>
   readonly count: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
 }
 
@@ -107,6 +108,7 @@ export const groupCommit = (
       commit,
       unsafeGet: driver.get,
       unsafeRange: driver.range,
+      unsafeKeys: driver.keys,
       unsafeCount: driver.count,
       unsafeHealth: () => health,
       flush: Effect.suspend(() => {

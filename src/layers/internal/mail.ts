@@ -1,9 +1,10 @@
 import type { MessageReceived } from "../../services/ipc/StreamFrame.js"
-import type { EndpointKey, MessageId, PushId } from "../../services/model/Ids.js"
+import type { EndpointKey, PushId } from "../../services/model/Ids.js"
 import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered, under } from "../../services/model/StoreKey.js"
-import { type Store, table } from "../../services/Store.js"
+import { type Key, type Store, table } from "../../services/Store.js"
+import { idInKey } from "./idInKey.js"
 
 /** A stored message of a mailbox. */
 export interface MailRecord {
@@ -16,29 +17,31 @@ export interface MailRecord {
 /** All mailboxes; the keys of one lie together, in its order. */
 export const mail = table<MailRecord>("mail", 1)
 
-export const keyOf = (endpoint: EndpointKey, place: Place): string => join(ordered(endpoint), ordered(place))
+/** `<endpoint>/<place>/<bytes>/<id>`: what a start must know of stored mail is in its keys, and they are quickly read. */
+export const keyOf = (endpoint: EndpointKey, { message, place }: Pick<Letter, "message" | "place">): Key =>
+  join(ordered(endpoint), ordered(place), message.bytes.toString(36), idInKey(message.id))
 
-export const placeOf = (key: string): Place => Number.parseInt(key.split("/")[1]!, 36)
+export const placeOf = (key: Key): Place => Number.parseInt(key.split("/")[1]!, 36)
 
-/** What the store holds of a mailbox. */
+/** The keys of a mailbox behind that place. */
+export const behind = (endpoint: EndpointKey, place: Place) => ({
+  from: under(join(ordered(endpoint), ordered(place))).until,
+  until: under(ordered(endpoint)).until
+})
+
+/** What the store holds of a mailbox; the ids are as `idInKey` has them. */
 export const measure = (store: Store["Type"], endpoint: EndpointKey) => {
-  const { from, until } = under(ordered(endpoint))
-  let [count, bytes, last] = [0, 0, 0]
-  const ids: Array<MessageId> = []
-  let after = from
-  while (true) {
-    const records = store.unsafeRange(mail, { after, until, limit: page })
-    for (const [key, { message }] of records) {
-      count++
-      bytes += message.bytes
-      ids.push(message.id)
-      last = placeOf(key)
-      after = key
-    }
-    if (records.length < page) return { count, bytes, last, ids }
-  }
+  const keys = store.unsafeKeys(mail, under(ordered(endpoint)))
+  let total = 0
+  // A start does this for each message there is: of one kind of key, without taking them apart.
+  const bytesAt = ordered(0).length * 2 + 2
+  const ids = keys.map((key) => {
+    const end = key.indexOf("/", bytesAt)
+    total += Number.parseInt(key.slice(bytesAt, end), 36)
+    return key.slice(end + 1)
+  })
+  return { count: keys.length, bytes: total, last: keys.length === 0 ? 0 : placeOf(keys.at(-1)!), ids }
 }
-const page = 1_000
 
 export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): MailRecord => ({
   message,

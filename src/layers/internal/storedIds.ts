@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto"
 import type { Scope } from "effect"
 import { Effect, Schedule } from "effect"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
@@ -6,14 +5,10 @@ import { EventLog } from "../../services/EventLog.js"
 import type { EndpointKey } from "../../services/model/Ids.js"
 import { join, ordered } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
+import { idInKey } from "./idInKey.js"
 import { type OwnedId, RecentIds } from "./RecentIds.js"
 
-/** Ids from outside may be any text; keys may not. */
-const keyOf = (endpoint: EndpointKey, id: string) =>
-  join(
-    ordered(endpoint),
-    /^[A-Za-z0-9_.:-]{1,128}$/.test(id) ? id : `~${createHash("sha256").update(id).digest("hex")}`
-  )
+const keyOf = (endpoint: EndpointKey, id: string) => join(ordered(endpoint), idInKey(id))
 
 export interface StoredIds {
   readonly ids: RecentIds

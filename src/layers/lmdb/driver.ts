@@ -137,6 +137,11 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       }
       return found
     },
+    keys: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
+      const prefix = fullKey(table.name, "")
+      const range = { start: prefix + from, end: prefix + until }
+      return Array.from(engine.getKeys(range), (full) => full.slice(prefix.length))
+    },
     count: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
       const [start, end] = [fullKey(table.name, from), fullKey(table.name, until)]
       return start < end ? engine.getKeysCount({ start, end }) : 0

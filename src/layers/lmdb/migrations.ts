@@ -3,8 +3,8 @@
  * migrated as it is opened, in one commit.
  */
 
-/** The format of the store itself: the file, its keys, how a record is written. */
-export const storeFormat = 1
+/** The format of the store itself: the file, its keys, how a record is written. 1 was in no release. */
+export const storeFormat = 2
 
 export interface Migration {
   readonly table: string

@@ -10,7 +10,7 @@ import { Effect } from "effect"
 import { type SalvageFindings, StoreError, type StoreFindings } from "../../services/StoreReport.js"
 import { secretDirectory } from "../internal/secretFile.js"
 import { countRecords, dataFile, type Engine, openEngine } from "./engine.js"
-import { currentVersion, type Migrations, migrated } from "./migrations.js"
+import { currentVersion, type Migrations, migrated, storeFormat } from "./migrations.js"
 import { canReadPages } from "./PageFile.js"
 import * as Places from "./places.js"
 import { encode, partsOf, recordValue, recordVersion } from "./record.js"
@@ -83,7 +83,7 @@ const mark = (directory: string) => {
 const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedStore> => {
   const { directory, migrations } = options
   if (!existsSync(dataFile(directory))) await createStore(directory)
-  let found = refuseNewer(directory, scan(directory, migrations))
+  let found = refuseOther(directory, scan(directory, migrations))
   let rescue: Rescue | undefined
   let compacted: StoreFindings["compacted"]
   if (hasDied || found.problems.length > 0) {
@@ -135,11 +135,19 @@ const createStore = async (directory: string) => {
   Places.flushDirectory(path.dirname(directory))
 }
 
-const refuseNewer = (directory: string, found: Scan): Scan => {
-  if (found.newer === undefined) return found
-  throw new StoreError({
-    message: `The store ${directory} was written by a newer version of the broker (${found.newer}); start that version.`
-  })
+const refuseOther = (directory: string, found: Scan): Scan => {
+  const { format = storeFormat, newer } = found
+  if (newer !== undefined) {
+    throw new StoreError({
+      message: `The store ${directory} was written by a newer version of the broker (${newer}); start that version.`
+    })
+  }
+  if (format < storeFormat) {
+    throw new StoreError({
+      message: `The store ${directory} has format ${format}, from before the first release, which is not read any more; move it away.`
+    })
+  }
+  return found
 }
 
 /** The lock file is mapped and written to: where the disk has no room for it, that would end the process. */

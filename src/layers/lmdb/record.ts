@@ -13,57 +13,78 @@ export const partsOf = (full: string): { readonly table: string; readonly key: K
   return end < 0 ? { table: "", key: full } : { table: full.slice(0, end), key: full.slice(end + 1) }
 }
 
-const tableOf256 = () =>
-  Uint32Array.from({ length: 256 }, (_, n) => {
-    let c = n
-    for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1
-    return c >>> 0
-  })
+const steps = Uint32Array.from({ length: 256 }, (_, n) => {
+  let c = n
+  for (let bit = 0; bit < 8; bit++) c = c & 1 ? 0xedb88320 ^ (c >>> 1) : c >>> 1
+  return c >>> 0
+})
 
 /** For versions of node without their own. */
-export const plainCrc32 = () => {
-  const steps = tableOf256()
-  return (data: Uint8Array, start = 0): number => {
-    let c = ~start
-    for (const byte of data) c = steps[(c ^ byte) & 255]! ^ (c >>> 8)
-    return ~c >>> 0
-  }
+export const plainCrc32 = (data: Uint8Array, start = 0): number => {
+  let c = ~start
+  for (const byte of data) c = steps[(c ^ byte) & 255]! ^ (c >>> 8)
+  return ~c >>> 0
 }
 
 type Crc32 = (data: Uint8Array, start?: number) => number
-export const crc32: Crc32 = (zlib as unknown as { readonly crc32?: Crc32 }).crc32 ?? plainCrc32()
+export const crc32: Crc32 = (zlib as unknown as { readonly crc32?: Crc32 }).crc32 ?? plainCrc32
+
+/** Of characters as bytes; for a short text, making a buffer of it would take longer than this. */
+const crcOfText = (text: string): number => {
+  let c = -1
+  for (let at = 0; at < text.length; at++) c = steps[(c ^ text.charCodeAt(at)) & 255]! ^ (c >>> 8)
+  return ~c >>> 0
+}
 
 /** `<crc32 of key and the rest, 8 hex digits> <version> <JSON>` */
 const checksumLength = 9
+const blank = 32
 
-const checksum = (full: string, rest: Uint8Array) => crc32(rest, crc32(Buffer.from(full, "latin1")))
+/** Of a record whose text begins behind the place of its checksum. */
+const checksum = (full: string, { buffer, byteLength, byteOffset }: Uint8Array): number =>
+  crc32(new Uint8Array(buffer, byteOffset + checksumLength, byteLength - checksumLength), crcOfText(full))
 
 export const encode = (full: string, version: number, value: unknown): Buffer => {
   const text = `${version} ${JSON.stringify(value)}`
   const bytes = Buffer.allocUnsafe(checksumLength + Buffer.byteLength(text))
   bytes.write(text, checksumLength)
-  const sum = checksum(full, bytes.subarray(checksumLength))
+  const sum = checksum(full, bytes)
   bytes.write(`${sum.toString(16).padStart(8, "0")} `, 0, "latin1")
   return bytes
+}
+
+/** The number that the first 8 bytes spell; `undefined` where they spell none. */
+const writtenChecksum = (bytes: Buffer): number | undefined => {
+  let sum = 0
+  for (let at = 0; at < checksumLength - 1; at++) {
+    const code = bytes[at]!
+    const digit = code < 58 ? code - 48 : code - 87
+    if (digit < 0 || digit > 15 || (code >= 58 && digit < 10)) return undefined
+    sum = sum * 16 + digit
+  }
+  return sum
 }
 
 /** Whether key and value are what was written. */
 export const isWhole = (full: string, bytes: Buffer): boolean =>
   bytes.length > checksumLength + 1 &&
-  Number.parseInt(bytes.toString("latin1", 0, 8), 16) === checksum(full, bytes.subarray(checksumLength)) &&
-  bytes[8] === 32
+  bytes[checksumLength - 1] === blank &&
+  writtenChecksum(bytes) === checksum(full, bytes)
 
 /** The version of a whole record. */
-export const recordVersion = (bytes: Buffer): number =>
-  Number(bytes.toString("latin1", checksumLength, bytes.indexOf(32, checksumLength)))
+export const recordVersion = (bytes: Buffer): number => {
+  let version = 0
+  for (let at = checksumLength; at < bytes.length && bytes[at] !== blank; at++) version = version * 10 + bytes[at]! - 48
+  return version
+}
 
 /** The value of a whole record. */
 export const recordValue = (bytes: Buffer): unknown =>
-  JSON.parse(bytes.toString("utf8", bytes.indexOf(32, checksumLength) + 1, bytes.length))
+  JSON.parse(bytes.toString("utf8", bytes.indexOf(blank, checksumLength) + 1, bytes.length))
 
 /** A whole record as a line of JSON `{"table","key","version","value"}`, its value as it was written. */
 export const exportLine = (full: string, bytes: Buffer): string => {
   const { key, table } = partsOf(full)
-  const value = bytes.toString("utf8", bytes.indexOf(32, checksumLength) + 1, bytes.length)
+  const value = bytes.toString("utf8", bytes.indexOf(blank, checksumLength) + 1, bytes.length)
   return `{"table":${JSON.stringify(table)},"key":${JSON.stringify(key)},"version":${recordVersion(bytes)},"value":${value}}\n`
 }

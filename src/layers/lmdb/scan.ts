@@ -18,6 +18,21 @@ export interface TableScan {
   readonly versions: { readonly [version: number]: number }
 }
 
+interface Counted {
+  /** Of its keys. */
+  readonly prefix: string
+  /** The version its records are written with. */
+  readonly current: number
+  records: number
+  bytes: number
+  readonly versions: Map<number, number>
+}
+
+const told = ([table, { bytes, records, versions }]: readonly [string, Counted]): readonly [string, TableScan] => [
+  table,
+  { records, bytes, versions: Object.fromEntries(versions) }
+]
+
 export interface Scan {
   /** What is wrong with the file, in sentences; damaged records alone are not. */
   readonly problems: ReadonlyArray<string>
@@ -41,13 +56,25 @@ export interface Scan {
 
 /** Reads everything, without the engine. Throws when the file cannot be opened. */
 export const scan = (directory: string, migrations: Migrations): Scan => {
-  const tables = new Map<string, { records: number; bytes: number; versions: Record<number, number> }>()
+  const tables = new Map<string, Counted>()
   const damaged: Array<Node> = []
   const outdated: Array<string> = []
   let format: number | undefined
   let newer: string | undefined
   let records = 0
   let entries = 0
+
+  const countedOf = (table: string): Counted => {
+    let counted = tables.get(table)
+    if (counted === undefined) {
+      const current = currentVersion(migrations, table)
+      counted = { prefix: fullKey(table, ""), current, records: 0, bytes: 0, versions: new Map() }
+      tables.set(table, counted)
+    }
+    return counted
+  }
+  /** Records of a table lie together. */
+  let counted: Counted | undefined
 
   const onNode = (node: Node) => {
     const { key, value } = node
@@ -62,17 +89,12 @@ export const scan = (directory: string, migrations: Migrations): Scan => {
       return
     }
     records++
-    const { table } = partsOf(key)
+    if (counted === undefined || !key.startsWith(counted.prefix)) counted = countedOf(partsOf(key).table)
+    const { current, versions } = counted
     const version = recordVersion(value)
-    let counted = tables.get(table)
-    if (counted === undefined) {
-      counted = { records: 0, bytes: 0, versions: {} }
-      tables.set(table, counted)
-    }
     counted.records++
     counted.bytes += key.length + value.length
-    counted.versions[version] = (counted.versions[version] ?? 0) + 1
-    const current = currentVersion(migrations, table)
+    versions.set(version, (versions.get(version) ?? 0) + 1)
     if (version < current) outdated.push(key)
     if (version > current)
       newer ??= `version ${version} of table ${tableName(key)}, of which this version knows ${current}`
@@ -87,7 +109,7 @@ export const scan = (directory: string, migrations: Migrations): Scan => {
   return {
     problems,
     format,
-    tables: Object.fromEntries([...tables].sort(([a], [b]) => (a < b ? -1 : 1))),
+    tables: Object.fromEntries([...tables].sort(([a], [b]) => (a < b ? -1 : 1)).map(told)),
     records,
     entries,
     damaged,

@@ -128,7 +128,7 @@ export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { r
     for (const [behaviour, range, expected] of cases) {
       check(behaviour, () => Effect.map(rangeOf(range), (found) => assert.deepStrictEqual(found, expected)))
     }
-    check("is counted without being read", (store) =>
+    check("has its keys told, and is counted, without being read", (store) =>
       Effect.gen(function* () {
         yield* commit(["a", 1], ["b", 1], ["b/1", 1], ["b/2", 1], ["c", 1])
         for (const [from, until] of [
@@ -138,11 +138,11 @@ export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { r
           ["b/1", "b/2"],
           ["d", "e"]
         ] as const) {
-          assert.strictEqual(
-            store.unsafeCount(things, { from, until }),
-            store.unsafeRange(things, { from, until }).length
-          )
+          const keys = store.unsafeRange(things, { from, until }).map(([key]) => key)
+          assert.deepStrictEqual(store.unsafeKeys(things, { from, until }), keys)
+          assert.strictEqual(store.unsafeCount(things, { from, until }), keys.length)
         }
+        assert.deepStrictEqual(store.unsafeKeys(others, all), [])
         assert.strictEqual(store.unsafeCount(others, all), 0)
       })
     )

@@ -39,6 +39,7 @@ class FakeDriver implements StoreDriver {
 
   readonly get = () => undefined
   readonly range = () => []
+  readonly keys = () => []
   readonly count = () => 0
 }
 
