@@ -1,10 +1,11 @@
-import { existsSync, readFileSync, statSync } from "node:fs"
+import { cpSync, existsSync, readFileSync, statSync } from "node:fs"
 import { createServer, type Server, type Socket } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
 import { holderOf } from "../../src/layers/machine/fileLock.js"
 import { eventually, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
+import { sharedResource } from "../kit/endToEnd.js"
 import {
   allFoundOne,
   callers,
@@ -22,13 +23,11 @@ import {
 /** The design says five seconds; this machine may be loaded with other tests. */
 const longestMs = 20_000
 
-/** A broker that was killed, and all it left. */
+const killed = sharedResource(Effect.tap(startBroker(), (broker) => broker.end("SIGKILL")))
+
+/** A broker that was killed, and all it left: put there as if it had run on this ground. */
 const crashed = (ground: Ground) =>
-  Effect.gen(function* () {
-    const broker = yield* startBroker({ userData: ground.userData })
-    yield* broker.end("SIGKILL")
-    return broker
-  })
+  Effect.tap(killed, ({ userData }) => Effect.sync(() => cpSync(userData, ground.userData, { recursive: true })))
 
 /** Listens on a port; all it hears. It answers every request with a success. */
 const foreignListener = (port: number): Effect.Effect<() => string, never, Scope.Scope> => {

@@ -2,7 +2,17 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, type RunningBroker, startBroker } from "../kit/broker.js"
 import { type ChildPlugin, residentBytes, startChildPlugin } from "../kit/childPlugin.js"
-import { contentsOf, inboxOf, kill, reopen, type Session, startSession, statusOf, untilState } from "../kit/endToEnd.js"
+import {
+  contentsOf,
+  inboxOf,
+  kill,
+  reopen,
+  type Session,
+  sharedBroker,
+  startSession,
+  statusOf,
+  untilState
+} from "../kit/endToEnd.js"
 import { makeFlood } from "../kit/flood.js"
 
 const patience = { timeout: 60_000 }
@@ -37,7 +47,7 @@ const gets = (plugin: ChildPlugin, contents: ReadonlyArray<string>) =>
     (seen) => assert.deepStrictEqual(seen, contents)
   )
 
-const flood = Number(process.env.FLOOD_MESSAGES ?? 1_500)
+const flood = Number(process.env.FLOOD_MESSAGES ?? 1_200)
 
 describe("D6: a plugin that stops reading", patience, () => {
   it.scopedLive(
@@ -85,30 +95,32 @@ describe("D6: a plugin that stops reading", patience, () => {
 })
 
 describe("a plugin that", patience, () => {
+  const watchful = sharedBroker({ settings: { pingIntervalMs: 100, silenceMs: 500, livenessIntervalMs: 100 } })
+
   it.scopedLive("D6: never sends receipts has a window's worth in flight, and holds up nobody else", () =>
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { windowMessages: 16, receiptMs: 200 } })
       const [mute, other] = [yield* startSession(broker, { acknowledges: false }), yield* startSession(broker)]
-      const contents = numbers(150)
+      const contents = numbers(100)
       yield* sendToAll(broker, other, [mute.address, other.address], contents)
-      assert.deepStrictEqual(yield* contentsOf(other.plugin, 150), contents)
-      yield* eventually(broker.status, ({ mailboxes }) => mailboxes.messages === 150)
-      assert.deepInclude(yield* statusOf(broker, mute.id), { in_flight: 16, undelivered: 150, state: "active" })
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 100), contents)
+      yield* eventually(broker.status, ({ mailboxes }) => mailboxes.messages === 100)
+      assert.deepInclude(yield* statusOf(broker, mute.id), { in_flight: 16, undelivered: 100, state: "active" })
       assert.lengthOf(mute.plugin.messages, 16)
 
       // Its successor acknowledges.
       const heir = yield* startSession(broker, { process: mute.plugin.process }, { agent_id: mute.agent })
       assert.strictEqual(heir.id, mute.id)
-      assert.deepStrictEqual(yield* contentsOf(heir.plugin, 150), contents)
+      assert.deepStrictEqual(yield* contentsOf(heir.plugin, 100), contents)
       const marked = heir.plugin.messages.filter(({ redelivered }) => redelivered).map(({ content }) => content)
       assert.deepStrictEqual(marked, contents.slice(0, 16))
-      yield* booksBalance(broker, 300)
+      yield* booksBalance(broker, 200)
     })
   )
 
   it.scopedLive("D15: is stopped as a process is found silent; its mail waits, in order, until it goes on", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker({ settings: { pingIntervalMs: 100, silenceMs: 500, livenessIntervalMs: 100 } })
+      const broker = yield* watchful
       const stopped = yield* startChildPlugin(broker, "stopped")
       const [other, another] = [yield* startSession(broker), yield* startChildPlugin(broker, "another")]
       const addresses = [stopped.address, other.address, another.address]
@@ -131,7 +143,7 @@ describe("a plugin that", patience, () => {
 
   it.scopedLive("D14: dies while its endpoint waits for it is noticed, and its mail is undispatched, in order", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker({ settings: { pingIntervalMs: 100, silenceMs: 500, livenessIntervalMs: 200 } })
+      const broker = yield* watchful
       const [dying, other] = [yield* startChildPlugin(broker, "dying"), yield* startSession(broker)]
       dying.process.kill("SIGSTOP")
       yield* untilState(broker, dying.id, "reconnecting")
@@ -149,7 +161,7 @@ describe("a plugin that", patience, () => {
 
   it.scopedLive("D14: dies with its stream is gone soon, also when the stream ends before the process does", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker({ settings: { livenessIntervalMs: 200 } })
+      const broker = yield* watchful
       const start = (_: unknown, n: number) => startChildPlugin(broker, `dying-${n}`)
       const dying = yield* Effect.forEach(numbers(4), start, { concurrency: "unbounded" })
       const other = yield* startSession(broker)
@@ -167,15 +179,15 @@ describe("a plugin that", patience, () => {
       const broker = yield* startBroker({ settings })
       const [slow, other] = [yield* startSession(broker), yield* startSession(broker)]
       const block = "x".repeat(50_000)
-      const contents = numbers(120).map((content) => `${content} ${block}`)
-      for (let n = 0; n < 120; n++) {
+      const contents = numbers(90).map((content) => `${content} ${block}`)
+      for (let n = 0; n < 90; n++) {
         if (n % 30 === 0) slow.socket.pause()
         if (n % 30 === 20) slow.socket.resume()
         yield* sendToAll(broker, other, [slow.address, other.address], [contents[n]!])
       }
-      assert.deepStrictEqual(yield* contentsOf(slow.plugin, 120), contents)
-      assert.deepStrictEqual(yield* contentsOf(other.plugin, 120), contents)
-      yield* booksBalance(broker, 240)
+      assert.deepStrictEqual(yield* contentsOf(slow.plugin, 90), contents)
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 90), contents)
+      yield* booksBalance(broker, 180)
       assert.isTrue(slow.plugin.messages.every(({ redelivered }) => redelivered === undefined))
       yield* reopen(slow)
     })

@@ -9,6 +9,7 @@ import { findOrLaunch, findOrLaunchWithin, usualTimes } from "../../../src/progr
 import type { BrokerLaunchError, LaunchErrorCode } from "../../../src/programs/client/launchErrors.js"
 import type { DiscoverOptions } from "../../../src/programs/client/launchOptions.js"
 import { dist, eventually, startBroker } from "../../kit/broker.js"
+import { sharedResource } from "../../kit/endToEnd.js"
 import { type Ground, launchGround, programThat, put, readJson } from "../../kit/launching.js"
 
 const entry = dist("programs/broker.js")
@@ -81,7 +82,8 @@ describe.concurrent("a broker that is busy", { timeout: 60_000 }, () => {
   /** A broker that from now on answers nothing for so long. */
   const busyFor = (ground: Ground, ms: number) =>
     Effect.gen(function* () {
-      const does = `process.on("SIGUSR2", () => { for (const until = Date.now() + ${ms}; Date.now() < until; ) {} })`
+      const wait = `Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${ms})`
+      const does = `process.on("SIGUSR2", () => ${wait})`
       const { file, starts } = yield* programThat(ground, does)
       const { pid } = yield* find(ground, { brokerEntry: file })
       process.kill(pid, "SIGUSR2")
@@ -191,13 +193,22 @@ describe.concurrent("a start that fails", { timeout: 60_000 }, () => {
   )
 })
 
-describe.concurrent("a broker that runs", { timeout: 60_000 }, () => {
-  it.scopedLive("is found without being started, and only found where none is to be started", () =>
+describe("a broker that runs", { timeout: 60_000 }, () => {
+  // What a test does to its files it undoes.
+  const shared = sharedResource(
     Effect.gen(function* () {
       const ground = yield* launchGround()
-      says(yield* complaint(ground, { launch: false }), "broker_not_found", join(ground.directory, "discovery.json"))
-      assert.isFalse(existsSync(ground.directory))
-      const broker = yield* startBroker({ userData: ground.userData })
+      return { ground, broker: yield* startBroker({ userData: ground.userData }) }
+    })
+  )
+
+  it.scopedLive("is found without being started, and only found where none is to be started", () =>
+    Effect.gen(function* () {
+      const nowhere = yield* launchGround()
+      const none = yield* complaint(nowhere, { launch: false })
+      says(none, "broker_not_found", join(nowhere.directory, "discovery.json"))
+      assert.isFalse(existsSync(nowhere.directory))
+      const { broker, ground } = yield* shared
       for (const launch of [true, false]) {
         const found = yield* find(ground, { launch })
         assert.deepInclude(found, { pid: broker.pid, ipcUrl: broker.url, bearerToken: broker.token, spawned: false })
@@ -207,8 +218,7 @@ describe.concurrent("a broker that runs", { timeout: 60_000 }, () => {
 
   it.scopedLive("S5: by a discovery file that others may read, or a link, is not believed", () =>
     Effect.gen(function* () {
-      const ground = yield* launchGround()
-      yield* startBroker({ userData: ground.userData })
+      const { ground } = yield* shared
       const file = join(ground.directory, "discovery.json")
       chmodSync(file, 0o644)
       says(yield* complaint(ground), "broker_not_usable", file, "chmod 600")
@@ -216,13 +226,13 @@ describe.concurrent("a broker that runs", { timeout: 60_000 }, () => {
       renameSync(file, `${file}.elsewhere`)
       symlinkSync(`${file}.elsewhere`, file)
       says(yield* complaint(ground), "broker_not_usable", file, "symbolic link")
+      renameSync(`${file}.elsewhere`, file)
     })
   )
 
   it.scopedLive("is of the account and token that are asked for; these must be given", () =>
     Effect.gen(function* () {
-      const ground = yield* launchGround()
-      const broker = yield* startBroker({ userData: ground.userData })
+      const { broker, ground } = yield* shared
       const none = yield* complaint(ground, { accountId: "other", launch: false })
       says(none, "broker_not_found")
       says(yield* complaint(ground, { runtimeToken: "", launch: false }), "broker_not_usable", '"runtimeToken"')
@@ -231,8 +241,10 @@ describe.concurrent("a broker that runs", { timeout: 60_000 }, () => {
       assert.notStrictEqual(other.pid, broker.pid)
     })
   )
+})
 
-  it.scopedLive("while another launcher has the lock, of this package or the published one, is waited for", () =>
+describe.concurrent("another launcher", { timeout: 60_000 }, () => {
+  it.scopedLive("that has the lock, of this package or the published one, is waited for", () =>
     Effect.gen(function* () {
       const published = { version: 1, pid: process.pid, startedAt: new Date().toISOString() }
       for (const lock of [yield* Effect.promise(() => holderOf(process.pid, "abc")), published]) {
