@@ -24,9 +24,9 @@ const isContinuationOf = (id: string, items: ReadonlyArray<any>) => {
   }
 }
 
-describe.concurrent("active", () => {
-  const shared = sharedBroker({ settings: { livenessIntervalMs: 100 } })
+const shared = sharedBroker({ settings: { livenessIntervalMs: 100 } })
 
+describe.concurrent("active", () => {
   it.scopedLive("begins with the registration and has no deadline", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -117,8 +117,6 @@ describe.concurrent("active", () => {
 })
 
 describe.concurrent("reconnecting", () => {
-  const shared = sharedBroker({ settings: { livenessIntervalMs: 100 } })
-
   it.scopedLive("ends with a reattach: active again, without a deadline, its mail in order", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -219,8 +217,6 @@ describe.concurrent("reconnecting", () => {
 })
 
 describe.concurrent("a stream that replaces another", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("A2: closes it with 1000 `replaced`, and mail goes on over the new one", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -271,8 +267,6 @@ describe.concurrent("a stream that replaces another", () => {
 })
 
 describe.concurrent("coming back", () => {
-  const shared = sharedBroker({ settings: { livenessIntervalMs: 100 } })
-
   it.scopedLive("by registering again, as published clients do: the same endpoint, its mail in order", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -377,8 +371,6 @@ describe.concurrent("coming back", () => {
 })
 
 describe.concurrent("closed", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("is for good: what is sent there becomes undispatched, for the owner to hand on", () =>
     Effect.gen(function* () {
       const broker = yield* shared
