@@ -7,6 +7,7 @@ import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { StoreFindings } from "../../src/services/StoreReport.js"
+import { sharedResource } from "../kit/endToEnd.js"
 import { ownDirectory } from "../kit/ground.js"
 import { bundled, Child, promised, randomFrom, times } from "../kit/lmdbStore.js"
 import { Replay, readLog } from "../kit/powerCut.js"
@@ -27,6 +28,7 @@ const durableIn = (said: string) => Number(said.match(/^\d+$/gm)?.at(-1) ?? 0)
 const isNumber = (line: string) => /^\d+$/.test(line)
 
 describe(`A14: a power cut${unlessPreloadable}`, () => {
+  const recorder = canPreload ? sharedResource(compiled("scripts/powercut/recordDisk.c")) : Effect.succeed("")
   const kinds = [
     { command: "commit", steps: 1_200, what: "while a new store is made and written to" },
     { command: "compact", steps: 240, what: "while the store is opened, written to and made smaller" }
@@ -42,7 +44,7 @@ describe(`A14: a power cut${unlessPreloadable}`, () => {
           const log = path.join(directory, "log")
           const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
           const child = new Child(process.execPath, [program, command, base], {
-            LD_PRELOAD: yield* compiled("scripts/powercut/recordDisk.c"),
+            LD_PRELOAD: yield* recorder,
             POWERCUT_DIRECTORY: base,
             POWERCUT_LOG: log
           })

@@ -329,10 +329,11 @@ export const eventually = <A>(
   withinMs = 5_000
 ): Effect.Effect<A> =>
   Effect.gen(function* () {
-    while (true) {
+    // What takes longer is looked at less often: each look costs the broker something.
+    for (let looks = 0; ; looks++) {
       const seen = yield* look
       if (condition(seen)) return seen
-      yield* Effect.sleep("20 millis")
+      yield* Effect.sleep(looks < 25 ? "20 millis" : "50 millis")
     }
   }).pipe(
     Effect.timeoutFail({ duration: withinMs, onTimeout: () => new Error(`it did not happen within ${withinMs} ms`) }),

@@ -54,6 +54,12 @@ const corpus: ReadonlyArray<readonly [name: string, text: string, says: Readonly
   ["a name is too long", `${"x".repeat(2 * limit)}: 1\ndata: a\n\n`, [event("a")]]
 ]
 
+/** Compared as texts, which takes a tenth of the time, before it is told what differs. */
+const isSaid = (chunks: ReadonlyArray<Uint8Array>, says: ReadonlyArray<StreamItem>, context: string): void => {
+  const said = parse(chunks)
+  if (JSON.stringify(said) !== JSON.stringify(says)) assert.deepStrictEqual(said, says, context)
+}
+
 /** Where to split: everywhere in short texts; in long ones near line ends, colons, both ends and the limit, and now and then. */
 const placesIn = (whole: Uint8Array): ReadonlyArray<number> => {
   const isNear = (at: number) =>
@@ -72,7 +78,7 @@ describe("a stream of events", () => {
     for (const [name, text, says] of corpus) {
       const whole = bytes(text)
       for (let at = 0; at <= whole.length; at++) {
-        assert.deepStrictEqual(parse([whole.subarray(0, at), whole.subarray(at)]), says, `${name}, split at ${at}`)
+        isSaid([whole.subarray(0, at), whole.subarray(at)], says, `${name}, split at ${at}`)
       }
     }
   })
@@ -80,12 +86,11 @@ describe("a stream of events", () => {
   it("says the same at every split of the corpus into three chunks; of long texts, at some within a line", () => {
     for (const [name, text, says] of corpus) {
       const whole = bytes(text)
-      const wanted = JSON.stringify(says)
       const places = placesIn(whole)
       for (const [n, a] of places.entries()) {
         for (const b of places.slice(n)) {
-          const said = parse([whole.subarray(0, a), whole.subarray(a, b), whole.subarray(b)])
-          if (JSON.stringify(said) !== wanted) assert.deepStrictEqual(said, says, `${name}, split at ${a} and ${b}`)
+          const chunks = [whole.subarray(0, a), whole.subarray(a, b), whole.subarray(b)]
+          isSaid(chunks, says, `${name}, split at ${a} and ${b}`)
         }
       }
     }
@@ -99,7 +104,7 @@ describe("a stream of events", () => {
     const all = bytes(complete.map(([, text]) => text).join(""))
     const said = complete.flatMap(([, , says]) => says)
     for (let at = 0; at <= all.length; at++) {
-      assert.deepStrictEqual(parse([all.subarray(0, at), all.subarray(at)]), said, `split at ${at}`)
+      isSaid([all.subarray(0, at), all.subarray(at)], said, `split at ${at}`)
     }
   })
 
