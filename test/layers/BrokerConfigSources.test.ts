@@ -154,6 +154,10 @@ describe("a wrong value", () => {
         yield* complaint({ flags: { connector: "pigeon" } }),
         '"connector" on the command line is "pigeon"; it must be gateway or loopback.'
       )
+      const port = yield* complaint({ environment: { MASONS_BROKER_PORT: "70000" } })
+      assert.include(port, 'MASONS_BROKER_PORT is "70000"; it must be')
+      const isAllowed = yield* complaint({ environment: { MASONS_BROKER_PLUGINS_MAY_DISPATCH: "perhaps" } })
+      assert.strictEqual(isAllowed, 'MASONS_BROKER_PLUGINS_MAY_DISPATCH is "perhaps"; it must be true or false.')
     })
   )
   it.scopedLive("of an unknown flag is named", () =>

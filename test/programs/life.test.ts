@@ -1,14 +1,5 @@
 import { createHash } from "node:crypto"
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync
-} from "node:fs"
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -57,8 +48,6 @@ describe.concurrent("L1: a start that cannot succeed", patience, () => {
       const userData = yield* temporaryDirectory
       const wrong = { MASONS_BROKER_GRACE_MS: "ten minutes" }
       failedToStart(yield* runBroker(userData, wrong), userData, ...Object.entries(wrong)[0]!, "a whole number")
-      const together = yield* runBroker(userData, { MASONS_BROKER_UNCONGESTED_BYTES: "2000000" })
-      failedToStart(together, userData, "uncongestedBytes", "congestedBytes")
     })
   )
 
@@ -66,7 +55,6 @@ describe.concurrent("L1: a start that cannot succeed", patience, () => {
     Effect.gen(function* () {
       const userData = yield* temporaryDirectory
       const file = join(userData, "mine.json")
-      failedToStart(yield* runBroker(userData, { MASONS_BROKER_CONFIG: file }), userData, file, "does not exist")
       writeFileSync(file, '{"graceMilliseconds": 1}')
       failedToStart(yield* runBroker(userData, { MASONS_BROKER_CONFIG: file }), userData, file, "graceMilliseconds")
     })
@@ -78,11 +66,6 @@ describe.concurrent("L1: a start that cannot succeed", patience, () => {
       writeFileSync(join(userData, "a file"), "")
       const inFile = join(userData, "a file", "data")
       failedToStart(yield* runBroker(inFile), userData, join(userData, "a file"))
-
-      const linked = identityOf(userData)
-      mkdirSync(join(linked, ".."), { recursive: true })
-      symlinkSync(yield* temporaryDirectory, linked)
-      failedToStart(yield* runBroker(userData), userData, linked, "symbolic link")
     })
   )
 
@@ -226,16 +209,15 @@ describe.concurrent("L2: one broker for one identity", patience, () => {
       assert.strictEqual((yield* again.plugin.take(1))[0]!.content, "after the crash")
       yield* second.end("SIGTERM")
 
-      // Of a reused process id, and torn; layers/InstanceLockFile has all there are.
-      const stale = [JSON.stringify({ ...real, pid: process.pid, startedAs: "1" }), JSON.stringify(real).slice(0, 20)]
-      for (const text of stale) {
-        writeFileSync(lock, text, { mode: 0o600 })
-        const next = yield* startBroker({ userData })
-        assert.strictEqual(JSON.parse(readFileSync(lock, "utf8")).pid, next.pid)
-        yield* next.end("SIGTERM")
-        const left = readdirSync(directory).filter((name) => name.startsWith("broker.lock"))
-        assert.deepStrictEqual(left, [])
-      }
+      // Of a reused process id; layers/InstanceLockFile has all the others.
+      writeFileSync(lock, JSON.stringify({ ...real, pid: process.pid, startedAs: "1" }), { mode: 0o600 })
+      const third = yield* startBroker({ userData })
+      assert.strictEqual(JSON.parse(readFileSync(lock, "utf8")).pid, third.pid)
+      yield* third.end("SIGTERM")
+      assert.deepStrictEqual(
+        readdirSync(directory).filter((name) => name.startsWith("broker.lock")),
+        []
+      )
     })
   )
 })
