@@ -3,14 +3,32 @@ import { basename, dirname, join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, startBroker } from "../kit/broker.js"
-import { inboxOf, logged, refused, startSession, statusOf, untilState } from "../kit/endToEnd.js"
+import { inboxOf, logged, refused, sharedResource, startSession, statusOf, untilState } from "../kit/endToEnd.js"
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
+
+/** A broker with a whole life, and what it printed. */
+const lived = sharedResource(
+  Effect.gen(function* () {
+    const broker = yield* startBroker()
+    const session = yield* startSession(broker)
+    const { id, plugin } = session
+    yield* session.send(`local:${session.agent}`, "nobody's")
+    const [item] = yield* inboxOf(broker, "nobody's")
+    yield* broker.call("POST", "/v1/dispatch", { undispatched_id: item.id, target_endpoint_id: id })
+    yield* plugin.call("POST", `/v1/endpoint/${id}/task-hint`, { plugin_pid: plugin.pid, task_hint: "x" })
+    yield* plugin.drop
+    yield* untilState(broker, id, "reconnecting")
+    yield* plugin.open
+    yield* plugin.call("POST", `/v1/endpoint/${id}/reattach`, { plugin_pid: plugin.pid })
+    return { broker, printed: yield* broker.end("SIGTERM") }
+  })
+)
 
 describe.concurrent("L6: the log", () => {
   it.scopedLive("is a secret file named after the process, one JSON object a line", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
+      const { broker } = yield* lived
       yield* logged(broker, "broker_ready")
       assert.strictEqual(basename(broker.logFile), `broker-${broker.pid}.log`)
       assert.strictEqual(dirname(broker.logFile), join(broker.userData, "runtime-broker", "log"))
@@ -27,18 +45,7 @@ describe.concurrent("L6: the log", () => {
 
   it.scopedLive("tells the life of the broker and of its endpoints, in the names of the reference", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
-      const session = yield* startSession(broker)
-      const { id, plugin } = session
-      yield* session.send(`local:${session.agent}`, "nobody's")
-      const [item] = yield* inboxOf(broker, "nobody's")
-      yield* broker.call("POST", "/v1/dispatch", { undispatched_id: item.id, target_endpoint_id: id })
-      yield* plugin.call("POST", `/v1/endpoint/${id}/task-hint`, { plugin_pid: plugin.pid, task_hint: "x" })
-      yield* plugin.drop
-      yield* untilState(broker, id, "reconnecting")
-      yield* plugin.open
-      yield* plugin.call("POST", `/v1/endpoint/${id}/reattach`, { plugin_pid: plugin.pid })
-      yield* broker.end("SIGTERM")
+      const { broker } = yield* lived
       const told = broker.logLines().map(({ msg }) => msg)
       const expected = [
         "ipc_server_listening",
@@ -126,8 +133,8 @@ describe.concurrent("standard output", () => {
     "is JSON lines for programs: ready with everything needed to find it, and leaving with the reason",
     () =>
       Effect.gen(function* () {
-        const broker = yield* startBroker()
-        const { stderr, stdout } = yield* broker.end("SIGTERM")
+        const { broker, printed } = yield* lived
+        const { stderr, stdout } = printed
         assert.strictEqual(stderr, "")
         const [ready, leaving, ...more] = stdout
           .trimEnd()

@@ -4,6 +4,7 @@
  */
 import {
   chmodSync,
+  cpSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -16,7 +17,7 @@ import { dirname, join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { environmentOf, eventually, runProgram, startBroker, startPlugin, temporaryDirectory } from "../kit/broker.js"
-import { contentsOf, refused, registerAgain, sharedBroker, startSession } from "../kit/endToEnd.js"
+import { contentsOf, refused, registerAgain, sharedBroker, sharedResource, startSession } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
 import { head, rawRequest } from "../kit/rawHttp.js"
 
@@ -90,19 +91,27 @@ describe("E: security", { timeout: 60_000 }, () => {
     })
   )
 
+  const first = sharedResource(Effect.tap(startBroker(), (broker) => broker.end("SIGTERM")))
+  /** A copy of what a broker left that was here before. */
+  const left = Effect.gen(function* () {
+    const broker = yield* first
+    const userData = yield* temporaryDirectory
+    cpSync(broker.userData, userData, { recursive: true })
+    const copyOf = (path: string) => path.replace(broker.userData, userData)
+    return { userData, directory: copyOf(broker.directory), logs: copyOf(dirname(broker.logFile)) }
+  })
+
   it.scopedLive("E10, S5: what is there and open to others is closed to them at the start, logs as well", () =>
     Effect.gen(function* () {
-      const userData = yield* temporaryDirectory
-      const first = yield* startBroker({ userData })
-      yield* first.end("SIGTERM")
-      const logs = dirname(first.logFile)
-      for (const directory of [first.directory, logs]) chmodSync(directory, 0o755)
+      const { directory, logs, userData } = yield* left
+      for (const each of [directory, logs]) chmodSync(each, 0o755)
       for (const name of ["discovery.json", "operator.json"]) {
-        writeFileSync(join(first.directory, name), "{}")
-        chmodSync(join(first.directory, name), 0o666)
+        writeFileSync(join(directory, name), "{}")
+        chmodSync(join(directory, name), 0o666)
       }
       const broker = yield* startBroker({ userData })
-      for (const directory of [broker.directory, logs]) assert.strictEqual(modeOf(directory), "700", directory)
+      assert.strictEqual(broker.directory, directory)
+      for (const each of [directory, logs]) assert.strictEqual(modeOf(each), "700", each)
       for (const name of ["discovery.json", "operator.json", "broker.lock"]) {
         assert.strictEqual(modeOf(join(broker.directory, name)), "600", name)
       }
@@ -112,13 +121,11 @@ describe("E: security", { timeout: 60_000 }, () => {
 
   it.scopedLive("S5: files that are links are replaced, and what they lead to stays as it is", () =>
     Effect.gen(function* () {
-      const userData = yield* temporaryDirectory
-      const first = yield* startBroker({ userData })
-      yield* first.end("SIGTERM")
+      const { directory, userData } = yield* left
       const precious = join(userData, "precious")
       writeFileSync(precious, "precious")
       const names = ["discovery.json", "operator.json"]
-      for (const name of names) symlinkSync(precious, join(first.directory, name))
+      for (const name of names) symlinkSync(precious, join(directory, name))
       const broker = yield* startBroker({ userData })
       for (const name of names) assert.isTrue(lstatSync(join(broker.directory, name)).isFile(), name)
       assert.strictEqual(readFileSync(precious, "utf8"), "precious")
@@ -127,17 +134,15 @@ describe("E: security", { timeout: 60_000 }, () => {
 
   it.scopedLive("S5: a directory that is a link is refused: the broker does not start and writes nothing there", () =>
     Effect.gen(function* () {
-      const userData = yield* temporaryDirectory
-      const first = yield* startBroker({ userData })
-      yield* first.end("SIGTERM")
+      const { directory, userData } = yield* left
       const elsewhere = join(userData, "elsewhere")
-      renameSync(first.directory, join(userData, "old"))
+      renameSync(directory, join(userData, "old"))
       mkdirSync(elsewhere, { mode: 0o700 })
-      symlinkSync(elsewhere, first.directory)
+      symlinkSync(elsewhere, directory)
       const { code, stderr, stdout } = yield* runProgram("programs/broker.js", [], environmentOf(userData, {}))
       assert.deepStrictEqual([code, stdout], [1, ""])
       assert.include(stderr, "symbolic link")
-      assert.include(stderr, first.directory)
+      assert.include(stderr, directory)
       assert.deepStrictEqual(readdirSync(elsewhere), [])
     })
   )
