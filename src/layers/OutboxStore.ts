@@ -1,5 +1,5 @@
-/** The Outbox over the store: one fiber per lane that owes something, a bounded number of posts at a time. */
-import { Effect, FiberSet, Layer } from "effect"
+/** The Outbox over the store: lanes take turns, and a bounded number of posts is under way at a time. */
+import { Cause, Effect, FiberSet, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog } from "../services/EventLog.js"
 import { delay } from "../services/model/Backoff.js"
@@ -9,11 +9,14 @@ import { type DeadReport, Outbox } from "../services/Outbox.js"
 import { PlatformApi, type PlatformError } from "../services/PlatformApi.js"
 import { Store, Transaction, table } from "../services/Store.js"
 import { DeadLetterBox } from "./internal/deadLetterBox.js"
+import { LaneQueue } from "./internal/LaneQueue.js"
+import { makeSweeper } from "./internal/sweeper.js"
 
 const owed = table<{ readonly report: PlatformReport }>("outbox", 1)
 const dead = table<DeadReport>("outbox_dead", 1)
 
 const postsAtATime = 8
+const mostInATurn = 256
 
 interface Entry {
   readonly key: string
@@ -25,7 +28,8 @@ interface Entry {
 interface Lane {
   readonly name: string
   readonly entries: Array<Entry>
-  isRunning: boolean
+  /** It is in the queue, or posting. */
+  hasTurn: boolean
   /** Posts that failed in a row. */
   failures: number
 }
@@ -39,7 +43,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
     const log = yield* EventLog
     const clock = yield* Effect.clock
     const run = yield* FiberSet.makeRuntime<never>()
-    const posts = yield* Effect.makeSemaphore(postsAtATime)
+    const queue = new LaneQueue<Lane>()
     const backoff = { base: config.backoffMs, cap: config.backoffMaxMs }
     const everything = { from: "", until: "~" }
 
@@ -49,47 +53,81 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
     // A refused report keeps its number: none after it may get the same, in a later life and once it is purged neither.
     let last = Math.max(refused.last(), clock.unsafeCurrentTimeMillis())
     let waiting = 0
+    let posting = 0
+    let isBeginning = false
     let pausedUntil = 0
+    /** The platform cannot be reached, or asked for quiet: what one post was told is true for all. */
+    let unreachableUntil = 0
+    /** Posts in a row after which it was so. */
+    let outage = 0
     let lastFailure: string | undefined
 
     const laneNamed = (name: string) => {
       let lane = lanes.get(name)
       if (lane === undefined) {
-        lane = { name, entries: [], isRunning: false, failures: 0 }
+        lane = { name, entries: [], hasTurn: false, failures: 0 }
         lanes.set(name, lane)
       }
       return lane
     }
 
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const pausesUntil = () => Math.max(pausedUntil, unreachableUntil)
+
+    /** The lane's first report is durable: it gets its turn, unless it waits for one already. */
     const start = (lane: Lane) => {
-      if (lane.isRunning) return
-      lane.isRunning = true
-      run(work(lane))
+      if (lane.hasTurn) return
+      lane.hasTurn = true
+      queue.add(lane)
+      goOn()
     }
 
-    const pauseLeft = () => pausedUntil - clock.unsafeCurrentTimeMillis()
+    /** Begins as many posts as may be under way. Returns when to look again; whoever ends a post looks, too. */
+    const begin = (at: number): number | undefined => {
+      for (let begun = 0; posting < postsAtATime; begun++) {
+        // Where posts end within the call that begins them, others get their turn in between.
+        if (begun === mostInATurn) return at
+        if (pausesUntil() > at) return pausesUntil()
+        const lane = queue.take(at)
+        if (lane === undefined) return queue.nextAt
+        posting++
+        run(post(lane))
+      }
+      return undefined
+    }
 
-    /** Posts the lane's reports, one after the other, until none is left. */
-    const work = (lane: Lane): Effect.Effect<void> =>
-      Effect.gen(function* () {
-        while (lane.entries[0]?.isDurable === true) {
-          const wait = pauseLeft() > 0 ? pauseLeft() : yield* posts.withPermits(1)(postFirst(lane))
-          if (wait > 0) yield* Effect.sleep(wait)
-        }
-        lane.isRunning = false
+    const goOn = () => {
+      // A post may end within the call that begins it: then there is a loop already that goes on.
+      if (isBeginning) return
+      isBeginning = true
+      const next = begin(now())
+      isBeginning = false
+      if (next !== undefined) sweeper.unsafeWakeAt(next)
+    }
+
+    /** The lane's post is over. */
+    const ended = (lane: Lane, wait: number) => {
+      posting--
+      if (lane.entries[0]?.isDurable === true) {
+        if (wait > 0) queue.addAt(lane, now() + wait)
+        else queue.add(lane)
+      } else {
+        lane.hasTurn = false
         if (lane.entries.length === 0) lanes.delete(lane.name)
-      })
+      }
+      goOn()
+    }
 
-    /** Posts the lane's first report; says how long the lane has to wait then. */
-    const postFirst = (lane: Lane): Effect.Effect<number> =>
+    /** Posts the lane's first report, as it is by now: a newer one may have taken its place. */
+    const post = (lane: Lane): Effect.Effect<void> =>
       Effect.suspend(() => {
         const entry = lane.entries[0]
-        // Its turn came late: by now everything may pause, or a newer report took its place.
-        if (entry?.isDurable !== true || pauseLeft() > 0) return Effect.succeed(0)
+        if (entry?.isDurable !== true) return Effect.succeed(0)
         entry.isPosting = true
         return Effect.match(platform.post(entry.report), {
           onSuccess: () => {
             lastFailure = undefined
+            outage = 0
             settle(lane, entry)
             return 0
           },
@@ -99,13 +137,21 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
             return failed(lane, entry, error)
           }
         })
-      })
+      }).pipe(
+        Effect.catchAllCause((cause) => {
+          log.unsafeLog("error", "report_fault", { lane: lane.name, reason: Cause.pretty(cause) })
+          if (lane.entries[0] !== undefined) lane.entries[0].isPosting = false
+          return Effect.succeed(config.backoffMaxMs)
+        }),
+        Effect.map((wait) => ended(lane, wait))
+      )
 
+    /** How long the lane has to wait. */
     const failed = (lane: Lane, entry: Entry, error: PlatformError): number => {
       const fields = { report: entry.report._tag, lane: lane.name, code: error.code, status: error.status }
       switch (error.kind) {
         case "unauthorized":
-          pausedUntil = clock.unsafeCurrentTimeMillis() + config.unauthorizedPauseMs
+          pausedUntil = now() + config.unauthorizedPauseMs
           log.unsafeLog("warn", "platform_refused_credentials", { ...fields, pause_ms: config.unauthorizedPauseMs })
           return 0
         case "refused":
@@ -113,10 +159,15 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
           settle(lane, entry, error.message)
           return 0
         case "unavailable": {
-          const attempt = lane.failures++
+          const isForAll = error.code === "network" || error.status === 429
+          // One of those that were under way together has said it.
+          if (isForAll && pausesUntil() > now()) return 0
+          const attempt = isForAll ? outage++ : lane.failures++
           const wait = Math.max(delay(backoff, attempt, Math.random()), error.retryAfterMs ?? 0)
           log.unsafeLog("info", "report_retry", { ...fields, attempt, wait_ms: Math.round(wait) })
-          return wait
+          if (!isForAll) return wait
+          unreachableUntil = now() + wait
+          return 0
         }
       }
     }
@@ -129,8 +180,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       const transaction = new Transaction()
       transaction.delete(owed, entry.key)
       if (refusal !== undefined) {
-        const at = clock.unsafeCurrentTimeMillis()
-        refused.add(transaction, Number.parseInt(entry.key, 36), { report: entry.report, reason: refusal, at })
+        refused.add(transaction, Number.parseInt(entry.key, 36), { report: entry.report, reason: refusal, at: now() })
       }
       store.unsafeCommit(transaction)
       if (waiting > 0) return
@@ -150,13 +200,20 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       })
     }
 
+    const sweeper = yield* makeSweeper(() => {
+      goOn()
+      return undefined
+    })
+
     for (const [key, { report }] of store.unsafeRange(owed, everything)) {
       const lane = laneNamed(laneOf(report))
       lane.entries.push({ key, report, isDurable: true, isPosting: false })
       last = Math.max(last, Number.parseInt(key, 36))
       waiting++
-      start(lane)
+      lane.hasTurn = true
+      queue.add(lane)
     }
+    sweeper.unsafeWakeAt(now())
 
     return {
       unsafeAdd: (transaction, report) => {
@@ -178,7 +235,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       unsafeStatus: () => ({
         waiting,
         dead: refused.size,
-        pausedUntil: pausedUntil > clock.unsafeCurrentTimeMillis() ? pausedUntil : undefined,
+        pausedUntil: pausedUntil > now() ? pausedUntil : undefined,
         lastFailure
       }),
       unsafeDead: () => refused.list(),

@@ -2,8 +2,8 @@
  * Everything owed to the platform, until it is accepted.
  *
  * Reports of one lane (`laneOf`) are posted one after the other in the order they were added; lanes do not wait for each
- * other. A report that fails is posted again, with backoff, for ever: after a network error, 408, 425, 429 or 5xx its lane
- * waits; after 401 all lanes pause and status warns. What the platform refuses for good is set aside as a dead report, where
+ * other. A report that fails is posted again, with backoff, for ever: after 408, 425, 5xx or a timeout its lane waits; after a
+ * network error or 429, which are not about the report, all lanes do; after 401 all pause and status warns. What the platform refuses for good is set aside as a dead report, where
  * an operator sees it, and its lane goes on. Reports are durable: they survive the broker. Of several waiting states of one
  * endpoint only the latest is posted.
  */
