@@ -16,6 +16,14 @@ export const unavailable = (retryAfterMs?: number) =>
     reason: "come back later",
     ...(retryAfterMs === undefined ? {} : { retryAfterMs })
   })
+export const unreachable = new PlatformError({ kind: "unavailable", code: "network", reason: "nobody listens" })
+export const tooMany = new PlatformError({
+  kind: "unavailable",
+  status: 429,
+  code: "rate_limited",
+  reason: "slow down",
+  retryAfterMs: 5_000
+})
 export const unauthorized = new PlatformError({
   kind: "unauthorized",
   status: 401,

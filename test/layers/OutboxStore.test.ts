@@ -6,7 +6,7 @@ import type { PlatformReport } from "../../src/services/model/PlatformReport.js"
 import { Outbox } from "../../src/services/Outbox.js"
 import { Store, Transaction } from "../../src/services/Store.js"
 import { groundWith, type LogLine, settle } from "../kit/core.js"
-import { FakePlatform, refused, unauthorized, unavailable } from "../kit/FakePlatform.js"
+import { FakePlatform, refused, tooMany, unauthorized, unavailable, unreachable } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
 import { commit, jitter, names, pass } from "../kit/steps.js"
 
@@ -231,6 +231,62 @@ describe("failure", () => {
       assert.strictEqual(platform.tried.length, 1)
       yield* pass(1)
       assert.strictEqual(platform.tried.length, 2)
+    }).pipe(Effect.provide(layer(platform)))
+  })
+
+  for (const [what, error, waits] of [
+    ["cannot be reached", unreachable, [1_000, 2_000, 4_000]],
+    ["has had too many requests", tooMany, [5_000, 5_000, 5_000]]
+  ] as const) {
+    it.scoped(`a platform that ${what} is asked a few times after each wait, however many lanes there are`, () => {
+      const platform = new FakePlatform()
+      platform.onPost = () => error
+      return Effect.gen(function* () {
+        yield* jitter(1)
+        yield* owe(...names("ep_", 1_000).map(removed))
+        yield* settle
+        for (const [at, wait] of waits.entries()) {
+          assert.isAtMost(platform.tried.length, 8 * (at + 1))
+          const before = platform.tried.length
+          yield* pass(wait - 1)
+          assert.strictEqual(platform.tried.length, before)
+          yield* pass(1)
+          assert.isAbove(platform.tried.length, before)
+        }
+        platform.onPost = () => Effect.void
+        yield* pass(8_000)
+        assert.strictEqual(platform.posts.length, 1_000)
+        platform.onPost = () => error
+        const before = platform.tried.length
+        yield* owe(removed("one more"))
+        yield* pass(waits[0])
+        assert.strictEqual(platform.tried.length, before + 2, "the waits start afresh")
+      }).pipe(Effect.provide(layer(platform)))
+    })
+  }
+
+  it.scoped("a fault in a post is logged, costs the other lanes nothing, and the report is tried again", () => {
+    const platform = new FakePlatform()
+    const log: Array<LogLine> = []
+    platform.onPost = (report) => (word(report).startsWith("ep_1") ? Effect.die(new Error("a fault")) : Effect.void)
+    return Effect.gen(function* () {
+      yield* owe(state("ep_1", "a"), state("ep_2", "a"))
+      yield* settle
+      assert.deepStrictEqual(words(platform.posts), ["ep_2 a"])
+      assert.isTrue(log.some(({ event, level }) => event === "report_fault" && level === "error"))
+      platform.onPost = () => Effect.void
+      yield* pass(30_000)
+      assert.deepStrictEqual(words(platform.posts), ["ep_2 a", "ep_1 a"])
+    }).pipe(Effect.provide(layer(platform, { log })))
+  })
+
+  it.scoped("many lanes of a platform that answers at once take their turns", () => {
+    const platform = new FakePlatform()
+    return Effect.gen(function* () {
+      yield* owe(...names("ep_", 20_000).map(removed))
+      yield* settle
+      yield* (yield* Outbox).drained
+      assert.strictEqual(platform.posts.length, 20_000)
     }).pipe(Effect.provide(layer(platform)))
   })
 
