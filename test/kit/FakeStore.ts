@@ -14,6 +14,8 @@ export class FakeStore {
   damagedSince = 0
   /** Why writes fail at the moment; `undefined` when they work. */
   failure: string | undefined
+  /** Records of the largest write so far. */
+  largestWrite = 0
   private readonly tables = new Map<string, Map<Key, unknown>>()
   private isHeld = false
   private held: Array<() => void> = []
@@ -55,6 +57,7 @@ export class FakeStore {
       new Promise((resolve, reject) => {
         const write = () => {
           if (this.failure !== undefined) return reject(new Error(this.failure))
+          this.largestWrite = Math.max(this.largestWrite, ops.length)
           for (const op of ops) this.apply(op)
           resolve()
         }

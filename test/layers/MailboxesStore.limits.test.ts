@@ -287,6 +287,23 @@ describe("D7: the end of a mailbox", () => {
     }).pipe(Effect.provide(broker(network, { windowMessages: 3 }, { store: store.layer })))
   })
 
+  it.scoped("a little at a time, however much it is: others' writes come in between", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      const ids = names("m", 4_000)
+      network.deliver(...ids.map((id) => mail(plugin.endpointId, id)))
+      yield* settled
+      store.largestWrite = 0
+      yield* unregister(plugin.endpointId)
+      yield* settled
+      assert.deepStrictEqual(yield* undispatched, ids)
+      assert.isBelow(store.largestWrite, 2_000)
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
   it.scoped("what arrives for the endpoint afterwards comes behind its backlog, however long that is", () => {
     const network = new FakeNetwork()
     const platform = new FakePlatform()

@@ -58,8 +58,8 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
             left--
             from = placeOf(recordKey)
           }
-          store.unsafeCommit(transaction)
-          yield* Effect.yieldNow()
+          // Much mail must not become one large write, which would hold up everybody else's.
+          yield* store.commit(transaction)
         }
       })
     }
