@@ -14,11 +14,12 @@ import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
 import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
 import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
+import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
 import { idInKey } from "./internal/idInKey.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { behind, frameOf, keyOf, letterOf, mail, measure, placeOf, recordOf } from "./internal/mail.js"
+import { behind, frameOf, keyOf, letterOf, mail, placeOf, recordOf, storedMail } from "./internal/mail.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
@@ -50,6 +51,7 @@ export const layer: Layer.Layer<
     const ledger = yield* Ledger
     const log = yield* EventLog
     const clock = yield* Effect.clock
+    const found = store.unsafeSummary(storedMail)
     const backlog = yield* makeBacklogMover
     const nackBackoff = { base: config.nackDelayMs, cap: config.nackDelayMaxMs }
 
@@ -273,7 +275,8 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        const stored = measure(store, key)
+        const stored = found.get(ordered(key)) ?? { count: 0, bytes: 0, last: 0, ids: [] }
+        found.delete(ordered(key))
         const knownUpTo = marks.before(key)
         // New mail stands behind everything that was there, delivered or not.
         const state = new MailboxState(config, { ...stored, last: Math.max(stored.last, knownUpTo) })

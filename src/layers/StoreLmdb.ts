@@ -6,10 +6,11 @@ import { Context, Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { EventLog } from "../services/EventLog.js"
 import { Paths } from "../services/Paths.js"
-import { Store } from "../services/Store.js"
+import { type KeySummary, Store } from "../services/Store.js"
 import { StoreInspection } from "../services/StoreInspection.js"
 import { type StoreError, type StoreFindings, StoreReport } from "../services/StoreReport.js"
 import { groupCommit } from "./internal/groupCommit.js"
+import { storedMail } from "./internal/mail.js"
 import { freeDisk, makeDriver } from "./lmdb/driver.js"
 import { makeInspection } from "./lmdb/inspection.js"
 import { type Migrations, migrations } from "./lmdb/migrations.js"
@@ -21,6 +22,8 @@ export interface StoreLmdbOptions {
   /** The file of `programs/storeSalvage`. Without it a damaged store is read in this process. */
   readonly salvageProgram?: string
   readonly migrations?: Migrations
+  /** Gathered as everything is read at the opening; by default what mailboxes ask for. */
+  readonly summaries?: ReadonlyArray<KeySummary<unknown>>
   /** How the room on the disk is told; looked at once in `freeDiskMs` while something is written. */
   readonly freeDisk?: typeof freeDisk
   readonly freeDiskMs?: number
@@ -45,9 +48,10 @@ export const layerWith = (
       const known = options.migrations ?? migrations
       const room = options.freeDisk ?? freeDisk
 
-      const { engine, findings } = yield* openStore({
+      const { engine, findings, summaries } = yield* openStore({
         directory,
         migrations: known,
+        summaries: options.summaries ?? [storedMail],
         salvage: options.salvageProgram === undefined ? copyStore : salvageWith(options.salvageProgram),
         compactAboveBytes: options.compactAboveBytes ?? 64 * MiB,
         freeDisk: room,
@@ -61,6 +65,7 @@ export const layerWith = (
         freeDiskMs: options.freeDiskMs ?? 1_000,
         freeDisk: room,
         migrations: known,
+        summaries,
         snapshotBytes: options.snapshotBytes ?? 64 * MiB,
         onDamaged: (table) => {
           damaged++

@@ -36,7 +36,7 @@ const makeDriver = (): StoreDriver => {
     get: <A>(table: Table<A>, key: Key) =>
       Option.getOrUndefined(RedBlackTree.findFirst(tables.get(table.name) ?? empty, key)) as A | undefined,
     range,
-    keys: <A>(table: Table<A>, given: Pick<KeyRange, "from" | "until">) => range(table, given).map(([key]) => key),
+    keys: (table) => RedBlackTree.keys(tables.get(table) ?? empty),
     count: <A>(table: Table<A>, given: Pick<KeyRange, "from" | "until">) => range(table, given).length
   }
 }

@@ -57,6 +57,18 @@ export interface KeyRange {
   readonly limit?: number
 }
 
+/**
+ * What the owner of a table must know of it when it starts, as far as keys tell. A store that reads everything when it opens
+ * gathers what it was told of beforehand on the way; anything else it reads when it is asked.
+ */
+export interface KeySummary<S> {
+  /** Its name. */
+  readonly table: string
+  empty(): S
+  /** Takes in a key; they come in order, each once. */
+  add(summary: S, key: Key): void
+}
+
 export type StoreHealth =
   | { readonly _tag: "Healthy" }
   /** Commits fail and are retried. `since` is epoch milliseconds; `reason` is a sentence. */
@@ -79,9 +91,9 @@ export class Store extends Context.Tag("broker/Store")<
     readonly unsafeGet: <A>(table: Table<A>, key: Key) => A | undefined
     /** Durable records in key order. Sees nothing of transactions that are not durable yet. */
     readonly unsafeRange: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
-    /** The keys of durable records, in order, without reading these; those of damaged ones as well. */
-    readonly unsafeKeys: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => ReadonlyArray<Key>
-    /** How many keys there are. */
+    /** Of the keys that were there when the store was opened. To be asked for once, before the table is changed. */
+    readonly unsafeSummary: <S>(summary: KeySummary<S>) => S
+    /** How many `unsafeRange` would read, without reading them; damaged records count as well. */
     readonly unsafeCount: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
     readonly unsafeHealth: () => StoreHealth
     /** Done when everything handed over so far is durable. */

@@ -70,12 +70,9 @@ export class FakeStore {
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .slice(0, limit) as ReadonlyArray<readonly [Key, A]>,
-    keys: <A>({ name }: Table<A>, range: Pick<KeyRange, "from" | "until">) => this.keys(name, range).sort(),
-    count: <A>({ name }: Table<A>, range: Pick<KeyRange, "from" | "until">) => this.keys(name, range).length
-  }
-
-  private keys(name: string, { from = "", until }: Pick<KeyRange, "from" | "until">): Array<Key> {
-    return [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until)
+    keys: (name) => [...(this.tables.get(name)?.keys() ?? [])].sort(),
+    count: <A>({ name }: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) =>
+      [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until).length
   }
 
   readonly layer = Layer.mergeAll(

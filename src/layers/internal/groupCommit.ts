@@ -5,6 +5,7 @@ import { type BackoffSettings, delay } from "../../services/model/Backoff.js"
 import {
   type Key,
   type KeyRange,
+  type KeySummary,
   type Op,
   type Store,
   type StoreHealth,
@@ -18,8 +19,17 @@ export interface StoreDriver {
   readonly write: (ops: ReadonlyArray<Op>) => Promise<void>
   readonly get: <A>(table: Table<A>, key: Key) => A | undefined
   readonly range: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
-  readonly keys: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => ReadonlyArray<Key>
+  /** All of a table's, in order. */
+  readonly keys: (table: string) => Iterable<Key>
+  /** What was gathered when the store was opened, once; `undefined` where nothing was. */
+  readonly gathered?: <S>(summary: KeySummary<S>) => S | undefined
   readonly count: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
+}
+
+const summarized = <S>({ keys }: StoreDriver, summary: KeySummary<S>): S => {
+  const summed = summary.empty()
+  for (const key of keys(summary.table)) summary.add(summed, key)
+  return summed
 }
 
 /**
@@ -108,7 +118,7 @@ export const groupCommit = (
       commit,
       unsafeGet: driver.get,
       unsafeRange: driver.range,
-      unsafeKeys: driver.keys,
+      unsafeSummary: (summary) => driver.gathered?.(summary) ?? summarized(driver, summary),
       unsafeCount: driver.count,
       unsafeHealth: () => health,
       flush: Effect.suspend(() => {

@@ -3,7 +3,7 @@ import type { EndpointKey, PushId } from "../../services/model/Ids.js"
 import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered, under } from "../../services/model/StoreKey.js"
-import { type Key, type Store, table } from "../../services/Store.js"
+import { type Key, type KeySummary, table } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 
 /** A stored message of a mailbox. */
@@ -17,11 +17,14 @@ export interface MailRecord {
 /** All mailboxes; the keys of one lie together, in its order. */
 export const mail = table<MailRecord>("mail", 1)
 
+/** Of an ordered number. */
+const width = ordered(0).length
+
 /** `<endpoint>/<place>/<bytes>/<id>`: what a start must know of stored mail is in its keys, and they are quickly read. */
 export const keyOf = (endpoint: EndpointKey, { message, place }: Pick<Letter, "message" | "place">): Key =>
   join(ordered(endpoint), ordered(place), message.bytes.toString(36), idInKey(message.id))
 
-export const placeOf = (key: Key): Place => Number.parseInt(key.split("/")[1]!, 36)
+export const placeOf = (key: Key): Place => Number.parseInt(key.slice(width + 1, 2 * width + 1), 36)
 
 /** The keys of a mailbox behind that place. */
 export const behind = (endpoint: EndpointKey, place: Place) => ({
@@ -29,18 +32,33 @@ export const behind = (endpoint: EndpointKey, place: Place) => ({
   until: under(ordered(endpoint)).until
 })
 
-/** What the store holds of a mailbox; the ids are as `idInKey` has them. */
-export const measure = (store: Store["Type"], endpoint: EndpointKey) => {
-  const keys = store.unsafeKeys(mail, under(ordered(endpoint)))
-  let total = 0
-  // A start does this for each message there is: of one kind of key, without taking them apart.
-  const bytesAt = ordered(0).length * 2 + 2
-  const ids = keys.map((key) => {
-    const end = key.indexOf("/", bytesAt)
-    total += Number.parseInt(key.slice(bytesAt, end), 36)
-    return key.slice(end + 1)
-  })
-  return { count: keys.length, bytes: total, last: keys.length === 0 ? 0 : placeOf(keys.at(-1)!), ids }
+/** What the store holds of a mailbox. */
+export interface StoredMail {
+  count: number
+  bytes: number
+  last: Place
+  /** As `idInKey` has them. */
+  readonly ids: Array<string>
+}
+
+/** What the store holds of all mailboxes, by `ordered(endpoint)`. */
+export const storedMail: KeySummary<Map<string, StoredMail>> = {
+  table: mail.name,
+  empty: () => new Map(),
+  // A start does this for each message there is.
+  add: (mailboxes, key) => {
+    const owner = key.slice(0, width)
+    let stored = mailboxes.get(owner)
+    if (stored === undefined) {
+      stored = { count: 0, bytes: 0, last: 0, ids: [] }
+      mailboxes.set(owner, stored)
+    }
+    const end = key.indexOf("/", 2 * width + 2)
+    stored.count++
+    stored.bytes += Number.parseInt(key.slice(2 * width + 2, end), 36)
+    stored.last = placeOf(key)
+    stored.ids.push(key.slice(end + 1))
+  }
 }
 
 export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): MailRecord => ({

@@ -8,7 +8,7 @@ import { endianness } from "node:os"
 
 export const headerSize = 24
 const chunkSize = 65_536
-const chunksKept = 256
+const chunksKept = 64
 
 export const PageFlag = { Branch: 1, Leaf: 2, Overflow: 4, Meta: 8 } as const
 
@@ -74,6 +74,10 @@ export class PageFile {
   readonly metas: readonly [Meta | undefined, Meta | undefined]
   private readonly fd: number
   private readonly chunks = new Map<number, Buffer>()
+  /** Gone from `chunks`, but what was given out of them may still be in use. */
+  private readonly retired: Array<Buffer> = []
+  /** To be read into again: new memory for each chunk would take longer than reading it. */
+  private readonly spare: Array<Buffer> = []
 
   private constructor(fd: number) {
     this.fd = fd
@@ -92,6 +96,11 @@ export class PageFile {
       closeSync(fd)
       throw error
     }
+  }
+
+  /** What was given out before is not looked at any more. */
+  release(): void {
+    if (this.retired.length > 0) this.spare.push(...this.retired.splice(0))
   }
 
   close(): void {
@@ -124,16 +133,20 @@ export class PageFile {
     const kept = this.chunks.get(index)
     if (kept !== undefined) return kept
     const offset = index * chunkSize
-    const chunk = this.read(offset, Math.min(chunkSize, this.size - offset))
+    const length = Math.min(chunkSize, this.size - offset)
+    const chunk = this.read(offset, length, length === chunkSize ? this.spare.pop() : undefined)
     if (chunk === undefined) return undefined
-    // The oldest goes first.
-    if (this.chunks.size >= chunksKept) this.chunks.delete(this.chunks.keys().next().value!)
+    if (this.chunks.size >= chunksKept) {
+      const [oldest, bytes] = this.chunks.entries().next().value!
+      this.chunks.delete(oldest)
+      if (bytes.length === chunkSize) this.retired.push(bytes)
+    }
     this.chunks.set(index, chunk)
     return chunk
   }
 
-  private read(offset: number, length: number): Buffer | undefined {
-    const bytes = Buffer.allocUnsafeSlow(length)
+  private read(offset: number, length: number, into?: Buffer): Buffer | undefined {
+    const bytes = into ?? Buffer.allocUnsafeSlow(length)
     try {
       let done = 0
       while (done < length) {

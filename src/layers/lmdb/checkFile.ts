@@ -30,6 +30,7 @@ export interface FileReading {
 }
 
 export interface Visitor {
+  /** The value is read into again afterwards: what is to be kept is to be copied. */
   readonly onNode: (node: Node) => void
   readonly onLeaf?: (span: LeafSpan) => void
 }

@@ -1,6 +1,6 @@
 /** Reads and writes of an opened store. */
 import { statfs } from "node:fs/promises"
-import type { Key, KeyRange, Op, Table } from "../../services/Store.js"
+import type { Key, KeyRange, KeySummary, Op, Table } from "../../services/Store.js"
 import type { StoreDriver } from "../internal/groupCommit.js"
 import { dataFile, type Engine, openEngine, usedBytes } from "./engine.js"
 import { currentVersion, type Migrations } from "./migrations.js"
@@ -19,6 +19,8 @@ export interface DriverOptions {
   readonly migrations: Migrations
   /** So much of what is changed while a snapshot is read is kept for it, in bytes. */
   readonly snapshotBytes: number
+  /** What was gathered when the store was opened. */
+  readonly summaries: ReadonlyMap<KeySummary<unknown>, unknown>
   /** A record that was sound at the start is no longer: it is left out of what is read. */
   readonly onDamaged: (table: string, key: Key) => void
 }
@@ -45,6 +47,7 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
   let engine = opened
   const reserve = new Reserve(directory)
   const snapshots = new Set<Snapshot>()
+  const summaries = new Map(options.summaries)
   /** Of the commit that is under way. */
   let changing: ReadonlyArray<{ readonly full: string }> = []
   let hasFailed = false
@@ -137,10 +140,14 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       }
       return found
     },
-    keys: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
-      const prefix = fullKey(table.name, "")
-      const range = { start: prefix + from, end: prefix + until }
-      return Array.from(engine.getKeys(range), (full) => full.slice(prefix.length))
+    keys: (table) => {
+      const prefix = fullKey(table, "")
+      return engine.getKeys({ start: prefix, end: `${prefix}\u007f` }).map((full) => full.slice(prefix.length))
+    },
+    gathered: <S>(summary: KeySummary<S>) => {
+      const gathered = summaries.get(summary) as S | undefined
+      summaries.delete(summary)
+      return gathered
     },
     count: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
       const [start, end] = [fullKey(table.name, from), fullKey(table.name, until)]

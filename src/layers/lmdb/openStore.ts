@@ -7,6 +7,7 @@
 import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from "node:fs"
 import * as path from "node:path"
 import { Effect } from "effect"
+import type { KeySummary } from "../../services/Store.js"
 import { type SalvageFindings, StoreError, type StoreFindings } from "../../services/StoreReport.js"
 import { secretDirectory } from "../internal/secretFile.js"
 import { countRecords, dataFile, type Engine, openEngine } from "./engine.js"
@@ -21,6 +22,8 @@ import { formatKey, formatRecord, type Scan, scan } from "./scan.js"
 export interface OpenOptions {
   readonly directory: string
   readonly migrations: Migrations
+  /** Gathered while everything is read; not when something is migrated. */
+  readonly summaries: ReadonlyArray<KeySummary<unknown>>
   /** Copies what can be read of one store into a new one. */
   readonly salvage: (from: string, to: string) => Promise<Salvaged>
   /** Above this size a file that is mostly free is made smaller, in bytes. */
@@ -34,6 +37,7 @@ export interface OpenOptions {
 export interface OpenedStore {
   readonly engine: Engine
   readonly findings: StoreFindings
+  readonly summaries: Scan["summaries"]
 }
 
 const lockBytes = 16_384
@@ -81,9 +85,9 @@ const mark = (directory: string) => {
 }
 
 const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedStore> => {
-  const { directory, migrations } = options
+  const { directory, migrations, summaries } = options
   if (!existsSync(dataFile(directory))) await createStore(directory)
-  let found = refuseOther(directory, scan(directory, migrations))
+  let found = refuseOther(directory, scan(directory, migrations, summaries))
   let rescue: Rescue | undefined
   let compacted: StoreFindings["compacted"]
   if (hasDied || found.problems.length > 0) {
@@ -93,7 +97,7 @@ const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedSto
     const before = found.fileBytes
     await copyStore(directory, Places.replacement(directory))
     Places.replaceStore(directory)
-    found = scan(directory, migrations)
+    found = scan(directory, migrations, summaries)
     compacted = { before, after: found.fileBytes }
   }
 
@@ -117,7 +121,8 @@ const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedSto
       migrated: count,
       compacted
     }
-    return { engine, findings }
+    // A migration may remove records.
+    return { engine, findings, summaries: count === 0 ? found.summaries : new Map() }
   } catch (error) {
     await engine.close()
     throw error
@@ -172,7 +177,7 @@ interface Rescue {
 }
 
 const rescued = async (options: OpenOptions, reason: string): Promise<Rescue> => {
-  const { directory, migrations, salvage } = options
+  const { directory, migrations, salvage, summaries } = options
   const { missing, missingFrom, problems, recovered, setAside } = await salvage(
     directory,
     Places.replacement(directory)
@@ -184,7 +189,7 @@ const rescued = async (options: OpenOptions, reason: string): Promise<Rescue> =>
   let keptAs: string | undefined
   if (problems.length === 0 && Object.keys(setAside).length === 0) Places.replaceStore(directory)
   else keptAs = Places.keepDamaged(directory, new Date())
-  const found = scan(directory, migrations)
+  const found = scan(directory, migrations, summaries)
   if (found.problems.length > 0) {
     throw new StoreError({ message: `The copy of the damaged store ${directory} is not sound: ${found.problems[0]}` })
   }

@@ -40,6 +40,7 @@ export interface TreeVisit {
   readonly isFree?: (page: number) => boolean
   /** Whether a node is what was written; decides what is taken from a page that is not well-formed. */
   readonly isWhole: (node: Node) => boolean
+  /** The value is the caller's again afterwards. */
   readonly onNode: (node: Node) => void
   /** From the first to the last whole node of a leaf page. */
   readonly onLeaf?: (span: LeafSpan) => void
@@ -203,6 +204,8 @@ export const readTree = (visit: TreeVisit): TreeReading => {
       const whole = nodes.filter(visit.isWhole)
       if (whole.length > 0) visit.onLeaf({ first: whole[0]!.key, last: whole[whole.length - 1]!.key })
     }
+    // Whoever visited the nodes has copied what is to be kept; of the branches above only keys and numbers are.
+    file.release()
     return isSound ? "whole" : "in part"
   }
 

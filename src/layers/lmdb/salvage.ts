@@ -29,6 +29,8 @@ export const setAsideLine = ({ key, value }: Node): string => {
   return `${JSON.stringify(kept)}\n`
 }
 
+const kept = ({ key, value }: Node): Node => ({ key, value: value === undefined ? undefined : Buffer.from(value) })
+
 export const countByTable = (nodes: ReadonlyArray<Node>): { readonly [table: string]: number } => {
   const counts: Record<string, number> = {}
   for (const { key } of nodes) counts[tableName(key)] = (counts[tableName(key)] ?? 0) + 1
@@ -49,7 +51,7 @@ class Copy {
 
   put(node: Node): void {
     // A view on what is read now, and read over later.
-    this.nodes.push({ key: node.key, value: Buffer.from(node.value!) })
+    this.nodes.push(kept(node))
     this.bytes += node.value!.length + node.key.length
     if (this.bytes > 2 ** 24) this.commit()
   }
@@ -105,7 +107,7 @@ const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
       if (nodeIsWhole(node)) {
         records++
         copy.put(node)
-      } else damaged.push(node)
+      } else damaged.push(kept(node))
     },
     onLeaf: (span) => spans.push(span)
   })

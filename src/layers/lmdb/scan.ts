@@ -1,4 +1,5 @@
 /** What a store holds, and whether all of it is as it was written. */
+import type { KeySummary } from "../../services/Store.js"
 import { engineVersion, readFile } from "./checkFile.js"
 import { dataFile, tableName } from "./engine.js"
 import { currentVersion, type Migrations, storeFormat } from "./migrations.js"
@@ -23,6 +24,7 @@ interface Counted {
   readonly prefix: string
   /** The version its records are written with. */
   readonly current: number
+  readonly wanted: KeySummary<unknown> | undefined
   records: number
   bytes: number
   readonly versions: Map<number, number>
@@ -52,10 +54,17 @@ export interface Scan {
   readonly fileBytes: number
   /** Of pages that hold nothing. */
   readonly freeBytes: number
+  /** Of sound records. */
+  readonly summaries: ReadonlyMap<KeySummary<unknown>, unknown>
 }
 
-/** Reads everything, without the engine. Throws when the file cannot be opened. */
-export const scan = (directory: string, migrations: Migrations): Scan => {
+/** Reads everything, without the engine, and gathers the summaries on the way. Throws when the file cannot be opened. */
+export const scan = (
+  directory: string,
+  migrations: Migrations,
+  summaries: ReadonlyArray<KeySummary<unknown>> = []
+): Scan => {
+  const gathered = new Map(summaries.map((summary) => [summary, summary.empty()]))
   const tables = new Map<string, Counted>()
   const damaged: Array<Node> = []
   const outdated: Array<string> = []
@@ -68,7 +77,8 @@ export const scan = (directory: string, migrations: Migrations): Scan => {
     let counted = tables.get(table)
     if (counted === undefined) {
       const current = currentVersion(migrations, table)
-      counted = { prefix: fullKey(table, ""), current, records: 0, bytes: 0, versions: new Map() }
+      const wanted = summaries.find((summary) => summary.table === table)
+      counted = { prefix: fullKey(table, ""), current, wanted, records: 0, bytes: 0, versions: new Map() }
       tables.set(table, counted)
     }
     return counted
@@ -90,11 +100,12 @@ export const scan = (directory: string, migrations: Migrations): Scan => {
     }
     records++
     if (counted === undefined || !key.startsWith(counted.prefix)) counted = countedOf(partsOf(key).table)
-    const { current, versions } = counted
+    const { current, prefix, versions, wanted } = counted
     const version = recordVersion(value)
     counted.records++
     counted.bytes += key.length + value.length
     versions.set(version, (versions.get(version) ?? 0) + 1)
+    wanted?.add(gathered.get(wanted), key.slice(prefix.length))
     if (version < current) outdated.push(key)
     if (version > current)
       newer ??= `version ${version} of table ${tableName(key)}, of which this version knows ${current}`
@@ -115,6 +126,7 @@ export const scan = (directory: string, migrations: Migrations): Scan => {
     damaged,
     outdated,
     newer,
+    summaries: gathered,
     ...sizes
   }
 }
