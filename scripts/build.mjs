@@ -48,10 +48,11 @@ chmodSync("dist/programs/cli.js", 0o755)
 // The broker finds it beside the file that asks for it: a bundle here, the library's own file above.
 writeFileSync(join(bundles, "storeSalvage.js"), entry("storeSalvage", "../load.js"))
 
-// Each program is run once, and what V8 compiled by then is kept: the broker up to its start, the command up to an answer.
+// Each program is run once, and what V8 compiled by then is kept: the broker up to its start, the command up to its end.
 const home = mkdtempSync(join(tmpdir(), "runtime-broker-build-"))
-const env = { ...process.env, MASONS_BROKER_USER_DATA: home, MASONS_BROKER_CONNECTOR: "loopback" }
-for (const args of [["broker"], ["cli", "status"]]) {
+const others = Object.entries(process.env).filter(([variable]) => !variable.startsWith("MASONS_"))
+const env = { ...Object.fromEntries(others), MASONS_BROKER_USER_DATA: home, MASONS_BROKER_CONNECTOR: "loopback" }
+for (const args of [["broker"], ["cli", "stop"]]) {
   execFileSync(process.execPath, ["scripts/build/keepCode.mjs", ...args], {
     env,
     stdio: ["ignore", "ignore", "inherit"]

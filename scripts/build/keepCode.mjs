@@ -11,6 +11,5 @@ process.stdout.write = (text) => {
 }
 process.on("exit", () => {
   for (const [file, script] of scripts) writeFileSync(codeFile(file), script.createCachedData())
-  process.exitCode = 0
 })
 load(name, true)
