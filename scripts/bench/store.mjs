@@ -23,7 +23,7 @@ const layer = StoreLmdb.layer.pipe(
 )
 const withStore = (run) => Effect.runPromise(Effect.flatMap(Store, run).pipe(Effect.provide(layer)))
 
-const mail = table("mail", 1)
+const mail = table("bench", 1)
 const value = { from: "local:a", to: "local:b", body: "x".repeat(440) }
 const keyOf = (n) => `endpoint/${String(n).padStart(11, "0")}`
 const percentile = (sorted, share) => sorted[Math.floor(sorted.length * share)].toFixed(2)
