@@ -62,8 +62,10 @@ const readOpened = (file: PageFile, visitor: Visitor): FileReading => {
   // The file may end before its last free pages, by a few.
   const last = Math.min(meta.lastPage, file.pages + mostBeyond)
   const freeProblems: Array<string> = []
+  const seenFree = new Uint8Array(file.pages)
   const freeTree = readTree({
     ...shared,
+    seen: seenFree,
     tree: meta.free,
     name: "free pages",
     isOrdered: false,
@@ -75,6 +77,8 @@ const readOpened = (file: PageFile, visitor: Visitor): FileReading => {
   })
   const listed = [...freeTree.problems, ...freeProblems]
   const freePages = listed.length === 0 ? free : undefined
+  // A list that is not sound may have led to pages of records: it must not cost these.
+  if (freePages !== undefined) seen.set(seenFree)
   const above = { file, meta, seen, freePages }
 
   // What leads to the records is lost: each leaf page is to be found by itself.
