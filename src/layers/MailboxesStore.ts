@@ -51,7 +51,6 @@ export const layer: Layer.Layer<
     const ledger = yield* Ledger
     const log = yield* EventLog
     const clock = yield* Effect.clock
-    const found = store.unsafeSummary(storedMail)
     const backlog = yield* makeBacklogMover
     const nackBackoff = { base: config.nackDelayMs, cap: config.nackDelayMaxMs }
 
@@ -65,7 +64,7 @@ export const layer: Layer.Layer<
     const paused = new Set<Mailbox>()
     const quota = new MailQuota(config)
     /** Ids, as keys have them, of the mail an earlier life left here: the network may deliver it once more. */
-    const recovered = new Set<string>()
+    const { ids: recovered, mailboxes: found } = store.unsafeSummary(storedMail)
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -275,13 +274,12 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        const stored = found.get(ordered(key)) ?? { count: 0, bytes: 0, last: 0, ids: [] }
+        const stored = found.get(ordered(key)) ?? { count: 0, bytes: 0, last: 0 }
         found.delete(ordered(key))
         const knownUpTo = marks.before(key)
         // New mail stands behind everything that was there, delivered or not.
         const state = new MailboxState(config, { ...stored, last: Math.max(stored.last, knownUpTo) })
         mailboxes.set(key, { key, name, state, knownUpTo, isRefusing: false })
-        for (const id of stored.ids) recovered.add(id)
         quota.add(stored.count, stored.bytes)
         ledger.unsafeCount("accepted", stored.count)
       },

@@ -43,7 +43,7 @@ export class Mailboxes extends Context.Tag("broker/Mailboxes")<
     readonly unsafeOpen: (endpoint: EndpointKey, name: string) => void
     /** Pushes or stores the message. False: neither, a quota or a failing store forbids it; the caller keeps the message. */
     readonly unsafeDeliver: (transaction: Transaction, endpoint: EndpointKey, delivery: Delivery) => boolean
-    /** True when mail of that id was found in the store at the start and is still here. */
+    /** True when mail of that id was found in the store at the start, and was neither delivered nor given up since. */
     readonly unsafeHolds: (id: MessageId) => boolean
     /** Delivers over the channel from now on, oldest first. */
     readonly unsafeAttach: (transaction: Transaction, endpoint: EndpointKey, outlet: Outlet) => void

@@ -37,27 +37,32 @@ export interface StoredMail {
   count: number
   bytes: number
   last: Place
-  /** As `idInKey` has them. */
-  readonly ids: Array<string>
 }
 
-/** What the store holds of all mailboxes, by `ordered(endpoint)`. */
-export const storedMail: KeySummary<Map<string, StoredMail>> = {
+/** What the store holds of all mailboxes. */
+export interface AllStoredMail {
+  /** By `ordered(endpoint)`. */
+  readonly mailboxes: Map<string, StoredMail>
+  /** As `idInKey` has them. */
+  readonly ids: Set<string>
+}
+
+export const storedMail: KeySummary<AllStoredMail> = {
   table: mail.name,
-  empty: () => new Map(),
+  empty: () => ({ mailboxes: new Map(), ids: new Set() }),
   // A start does this for each message there is.
-  add: (mailboxes, key) => {
+  add: ({ ids, mailboxes }, key) => {
     const owner = key.slice(0, width)
     let stored = mailboxes.get(owner)
     if (stored === undefined) {
-      stored = { count: 0, bytes: 0, last: 0, ids: [] }
+      stored = { count: 0, bytes: 0, last: 0 }
       mailboxes.set(owner, stored)
     }
     const end = key.indexOf("/", 2 * width + 2)
     stored.count++
     stored.bytes += Number.parseInt(key.slice(2 * width + 2, end), 36)
     stored.last = placeOf(key)
-    stored.ids.push(key.slice(end + 1))
+    ids.add(key.slice(end + 1))
   }
 }
 

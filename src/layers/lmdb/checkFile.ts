@@ -4,7 +4,6 @@
  */
 import { type Meta, PageFile, u64 } from "./PageFile.js"
 import { type LeafSpan, type Lost, type Node, pageHeader, readTree, type TreeReading } from "./readTree.js"
-import { isWhole } from "./record.js"
 
 /** The engine's flags of a file of ours: a single file, whole numbers as keys of free pages. */
 const fileFlags = 0x4008
@@ -34,8 +33,6 @@ export interface Visitor {
   readonly onNode: (node: Node) => void
   readonly onLeaf?: (span: LeafSpan) => void
 }
-
-export const nodeIsWhole = ({ key, value }: Node): boolean => value !== undefined && isWhole(key, value)
 
 /** Reads the file; closes it only when it fails. */
 export const readFile = (name: string, visitor: Visitor): FileReading => {
@@ -89,7 +86,7 @@ const readOpened = (file: PageFile, visitor: Visitor): FileReading => {
     return { ...above, problems: [...problems, ...listed, why], txn, lost: everything, expected }
   }
   const isFree = (page: number) => freePages?.has(page) === true
-  const tree = { tree: meta.main, name: "records", isOrdered: true, isWhole: nodeIsWhole, isFree }
+  const tree = { tree: meta.main, name: "records", isOrdered: true, isWhole: (node: Node) => node.isWhole, isFree }
   const records = readTree({ ...shared, ...tree, ...visitor })
   const { counts, lost } = records
   const hasAllPages = counts.leaf === meta.main.leafPages && counts.branch === meta.main.branchPages

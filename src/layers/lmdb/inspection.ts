@@ -4,12 +4,11 @@ import { Effect, Option, type Scope, Stream } from "effect"
 import type { Inspection, Verification } from "../../services/ipc/StoreGroup.js"
 import { StoreNotReadable } from "../../services/model/Errors.js"
 import type { StoreInspection } from "../../services/StoreInspection.js"
-import { nodeIsWhole } from "./checkFile.js"
 import type { OpenedDriver } from "./driver.js"
 import { dataFile, tableName } from "./engine.js"
 import * as Places from "./places.js"
 import type { Node } from "./readTree.js"
-import { exportLine, recordVersion } from "./record.js"
+import { exportLine } from "./record.js"
 import { setAsideFile } from "./salvage.js"
 import { formatKey } from "./scan.js"
 import type { Snapshot } from "./snapshot.js"
@@ -57,16 +56,16 @@ export const makeInspection = (driver: OpenedDriver, directory: string): StoreIn
     yield* forEach((node) => {
       const name = tableName(node.key)
       if (node.key === formatKey) return
-      if (!nodeIsWhole(node)) {
+      if (!node.isWhole) {
         damaged[name] = (damaged[name] ?? 0) + 1
         return
       }
       records++
       tables[name] ??= { records: 0, bytes: 0, versions: {} }
       const counted = tables[name]
-      const version = recordVersion(node.value!)
+      const version = node.version
       counted.records++
-      counted.bytes += node.key.length + node.value!.length
+      counted.bytes += node.size
       counted.versions[version] = (counted.versions[version] ?? 0) + 1
     })
     return yield* attempt(() => {
@@ -90,7 +89,7 @@ export const makeInspection = (driver: OpenedDriver, directory: string): StoreIn
     let records = 0
     yield* forEach((node) => {
       const name = tableName(node.key)
-      if (!nodeIsWhole(node)) damaged[name] = (damaged[name] ?? 0) + 1
+      if (!node.isWhole) damaged[name] = (damaged[name] ?? 0) + 1
       else if (node.key !== formatKey) records++
     })
     const sound = Object.keys(damaged).length === 0
@@ -106,7 +105,7 @@ export const makeInspection = (driver: OpenedDriver, directory: string): StoreIn
           attempt(() => {
             const nodes = records.take(part.records, part.bytes)
             if (nodes === undefined) return Option.none()
-            const sound = nodes.filter((node) => node.key !== formatKey && nodeIsWhole(node))
+            const sound = nodes.filter((node) => node.key !== formatKey && node.isWhole)
             const text = sound.map(({ key, value }) => exportLine(key, value!)).join("")
             return Option.some([text, undefined] as const)
           })

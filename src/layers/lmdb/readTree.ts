@@ -1,5 +1,6 @@
 /** Walks one tree of the file, takes what is well-formed and says what is not. */
 import { headerSize, type PageFile, PageFlag, type TreeMeta, u64 } from "./PageFile.js"
+import { isWhole, recordVersion } from "./record.js"
 
 /** Keys from `from` up to `until`; without them from the beginning or to the end. */
 export interface Lost {
@@ -7,11 +8,45 @@ export interface Lost {
   readonly until: string | undefined
 }
 
-export interface Node {
+/** A record as it lies in a file. A start looks at each: what is cut out of its page is made when it is asked for. */
+export class Node {
   /** Bytes as characters. */
   readonly key: string
-  /** `undefined` where the pages of a large value cannot be read. */
-  readonly value: Buffer | undefined
+  private readonly bytes: Buffer | undefined
+  private readonly start: number
+  private readonly end: number
+
+  /** Without bytes where the pages of a large value cannot be read. */
+  constructor(key: string, bytes: Buffer | undefined, start = 0, end = bytes?.length ?? 0) {
+    this.key = key
+    this.bytes = bytes
+    this.start = start
+    this.end = end
+  }
+
+  get value(): Buffer | undefined {
+    return this.bytes?.subarray(this.start, this.end)
+  }
+
+  /** Of key and value, bytes. */
+  get size(): number {
+    return this.key.length + this.end - this.start
+  }
+
+  /** Key and value are what was written. */
+  get isWhole(): boolean {
+    return this.bytes !== undefined && isWhole(this.key, this.bytes, this.start, this.end)
+  }
+
+  /** Of a whole record. */
+  get version(): number {
+    return recordVersion(this.bytes!, this.start)
+  }
+
+  /** What is read over later, kept. */
+  copy(): Node {
+    return new Node(this.key, this.value === undefined ? undefined : Buffer.from(this.value))
+  }
 }
 
 export interface LeafSpan {
@@ -69,7 +104,7 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
   const start = at + 8 + keySize
   if (flags === 0) {
     if (start + size > page.length) return undefined
-    return { value: page.subarray(start, start + size), end: start + size, pages: 0 }
+    return { bytes: page, from: start, size, end: start + size, pages: 0 }
   }
   if (flags !== 1 || start + 24 > page.length) return undefined
   const first = u64(page, start)
@@ -78,7 +113,7 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
   const header = first + pages <= file.pages ? file.page(first) : undefined
   if (header === undefined) {
     complain(`a large value lies outside of the file`)
-    return { value: undefined, end, pages }
+    return { bytes: undefined, from: 0, size: 0, end, pages }
   }
   const isSound =
     u64(header, 0) === first &&
@@ -91,7 +126,7 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
     if (visit.seen[n] === 1) complain(`page ${n} is used twice`)
     visit.seen[n] = 1
   }
-  return { value: file.bytes(first * file.pageSize + headerSize, size), end, pages }
+  return { bytes: file.bytes(first * file.pageSize + headerSize, size), from: 0, size, end, pages }
 }
 
 /** The nodes of a leaf page. On one that is not well-formed only whole ones are taken, also behind what its header names. */
@@ -110,7 +145,8 @@ export const readLeaf = (visit: TreeVisit, page: Buffer, complain: (what: string
     if (keySize === 0 || at + 8 + keySize > page.length) return false
     const found = valueAt(visit, page, at, keySize, isCertain ? complain : () => undefined)
     if (found === undefined) return false
-    const node = { key: page.toString("latin1", at + 8, at + 8 + keySize), value: found.value }
+    const key = page.toString("latin1", at + 8, at + 8 + keySize)
+    const node = new Node(key, found.bytes, found.from, found.from + found.size)
     if (!isCertain && !visit.isWhole(node)) return false
     used += found.end - at + ((found.end - at) & 1)
     least = Math.min(least, at - headerSize)

@@ -40,23 +40,23 @@ const crcOfText = (text: string): number => {
 const checksumLength = 9
 const blank = 32
 
-/** Of a record whose text begins behind the place of its checksum. */
-const checksum = (full: string, { buffer, byteLength, byteOffset }: Uint8Array): number =>
-  crc32(new Uint8Array(buffer, byteOffset + checksumLength, byteLength - checksumLength), crcOfText(full))
+/** Of a record that lies from `start` to `end`; its text begins behind the place of its checksum. */
+const checksum = (full: string, { buffer, byteOffset }: Uint8Array, start: number, end: number): number =>
+  crc32(new Uint8Array(buffer, byteOffset + start + checksumLength, end - start - checksumLength), crcOfText(full))
 
 export const encode = (full: string, version: number, value: unknown): Buffer => {
   const text = `${version} ${JSON.stringify(value)}`
   const bytes = Buffer.allocUnsafe(checksumLength + Buffer.byteLength(text))
   bytes.write(text, checksumLength)
-  const sum = checksum(full, bytes)
+  const sum = checksum(full, bytes, 0, bytes.length)
   bytes.write(`${sum.toString(16).padStart(8, "0")} `, 0, "latin1")
   return bytes
 }
 
-/** The number that the first 8 bytes spell; `undefined` where they spell none. */
-const writtenChecksum = (bytes: Buffer): number | undefined => {
+/** The number that 8 bytes spell; `undefined` where they spell none. */
+const writtenChecksum = (bytes: Buffer, start: number): number | undefined => {
   let sum = 0
-  for (let at = 0; at < checksumLength - 1; at++) {
+  for (let at = start; at < start + checksumLength - 1; at++) {
     const code = bytes[at]!
     const digit = code < 58 ? code - 48 : code - 87
     if (digit < 0 || digit > 15 || (code >= 58 && digit < 10)) return undefined
@@ -65,16 +65,17 @@ const writtenChecksum = (bytes: Buffer): number | undefined => {
   return sum
 }
 
-/** Whether key and value are what was written. */
-export const isWhole = (full: string, bytes: Buffer): boolean =>
-  bytes.length > checksumLength + 1 &&
-  bytes[checksumLength - 1] === blank &&
-  writtenChecksum(bytes) === checksum(full, bytes)
+/** Whether key and value, which lies from `start` to `end`, are what was written. */
+export const isWhole = (full: string, bytes: Buffer, start = 0, end = bytes.length): boolean =>
+  end - start > checksumLength + 1 &&
+  bytes[start + checksumLength - 1] === blank &&
+  writtenChecksum(bytes, start) === checksum(full, bytes, start, end)
 
-/** The version of a whole record. */
-export const recordVersion = (bytes: Buffer): number => {
+/** The version of a whole record that begins at `start`. */
+export const recordVersion = (bytes: Buffer, start = 0): number => {
   let version = 0
-  for (let at = checksumLength; at < bytes.length && bytes[at] !== blank; at++) version = version * 10 + bytes[at]! - 48
+  for (let at = start + checksumLength; at < bytes.length && bytes[at] !== blank; at++)
+    version = version * 10 + bytes[at]! - 48
   return version
 }
 

@@ -1,7 +1,7 @@
 /** Takes out of a damaged file every record that can be read. */
 import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
-import { type FileReading, nodeIsWhole, readFile } from "./checkFile.js"
+import { type FileReading, readFile } from "./checkFile.js"
 import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
 import { PageFlag } from "./PageFile.js"
 import { type LeafSpan, type Lost, type Node, pageHeader, readLeaf } from "./readTree.js"
@@ -29,8 +29,6 @@ export const setAsideLine = ({ key, value }: Node): string => {
   return `${JSON.stringify(kept)}\n`
 }
 
-const kept = ({ key, value }: Node): Node => ({ key, value: value === undefined ? undefined : Buffer.from(value) })
-
 export const countByTable = (nodes: ReadonlyArray<Node>): { readonly [table: string]: number } => {
   const counts: Record<string, number> = {}
   for (const { key } of nodes) counts[tableName(key)] = (counts[tableName(key)] ?? 0) + 1
@@ -51,8 +49,8 @@ class Copy {
 
   put(node: Node): void {
     // A view on what is read now, and read over later.
-    this.nodes.push(kept(node))
-    this.bytes += node.value!.length + node.key.length
+    this.nodes.push(node.copy())
+    this.bytes += node.size
     if (this.bytes > 2 ** 24) this.commit()
   }
 
@@ -104,10 +102,10 @@ const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
   const spans: Array<LeafSpan> = []
   const reading = readFile(dataFile(from), {
     onNode: (node) => {
-      if (nodeIsWhole(node)) {
+      if (node.isWhole) {
         records++
         copy.put(node)
-      } else damaged.push(kept(node))
+      } else damaged.push(node.copy())
     },
     onLeaf: (span) => spans.push(span)
   })
@@ -116,7 +114,7 @@ const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
     const recovered = new Set<string>()
     for (const node of recover(reading, spans)) {
       if (copy.has(node.key) || recovered.has(node.key)) continue
-      if (nodeIsWhole(node)) {
+      if (node.isWhole) {
         recovered.add(node.key)
         copy.put(node)
       } else damaged.push(node)
@@ -162,7 +160,7 @@ function* recover(reading: FileReading, spans: ReadonlyArray<LeafSpan>): Generat
     lastPage: file.pages,
     seen: new Uint8Array(0),
     isOrdered: true,
-    isWhole: nodeIsWhole,
+    isWhole: (node: Node) => node.isWhole,
     onNode: () => undefined
   }
   const found: Array<{ readonly page: number; readonly txn: number; readonly first: string; readonly last: string }> =
@@ -176,7 +174,7 @@ function* recover(reading: FileReading, spans: ReadonlyArray<LeafSpan>): Generat
     // Free for the commit that says so, unless a later one has used it.
     if (freePages?.has(page) === true && header.txn <= meta!.txn) continue
     const keys = readLeaf(visit, bytes, () => undefined)
-      .nodes.filter(nodeIsWhole)
+      .nodes.filter((node) => node.isWhole)
       .map(({ key }) => key)
       .sort()
     const [first, last] = [keys[0], keys[keys.length - 1]]

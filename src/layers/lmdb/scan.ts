@@ -4,7 +4,7 @@ import { engineVersion, readFile } from "./checkFile.js"
 import { dataFile, tableName } from "./engine.js"
 import { currentVersion, type Migrations, storeFormat } from "./migrations.js"
 import type { Node } from "./readTree.js"
-import { encode, fullKey, isWhole, partsOf, recordValue, recordVersion } from "./record.js"
+import { encode, fullKey, partsOf, recordValue } from "./record.js"
 
 /** The store's own record; no service has a table of this name. */
 const storeTable = "store"
@@ -87,23 +87,23 @@ export const scan = (
   let counted: Counted | undefined
 
   const onNode = (node: Node) => {
-    const { key, value } = node
+    const { key } = node
     entries++
-    if (value === undefined || !isWhole(key, value)) {
-      damaged.push({ key, value: value === undefined ? undefined : Buffer.from(value) })
+    if (!node.isWhole) {
+      damaged.push(node.copy())
       return
     }
     if (key === formatKey) {
-      format = (recordValue(value) as { readonly format: number }).format
+      format = (recordValue(node.value!) as { readonly format: number }).format
       if (format > storeFormat) newer = `format ${format}, of which this version knows ${storeFormat}`
       return
     }
     records++
     if (counted === undefined || !key.startsWith(counted.prefix)) counted = countedOf(partsOf(key).table)
     const { current, prefix, versions, wanted } = counted
-    const version = recordVersion(value)
+    const version = node.version
     counted.records++
-    counted.bytes += key.length + value.length
+    counted.bytes += node.size
     versions.set(version, (versions.get(version) ?? 0) + 1)
     wanted?.add(gathered.get(wanted), key.slice(prefix.length))
     if (version < current) outdated.push(key)

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs"
 import { Effect } from "effect"
 import { StoreError } from "../../services/StoreReport.js"
 import * as tables from "../internal/messageTables.js"
-import { nodeIsWhole, readFile } from "./checkFile.js"
+import { readFile } from "./checkFile.js"
 import { dataFile } from "./engine.js"
 import { type Migrations, migrations } from "./migrations.js"
 import * as Places from "./places.js"
@@ -92,7 +92,7 @@ export const exportLines = (
     let damaged = 0
     const { file, problems } = readFile(dataFile(directory), {
       onNode: (node) => {
-        if (!nodeIsWhole(node)) damaged++
+        if (!node.isWhole) damaged++
         else if (node.key !== formatKey) {
           write(exportLine(node.key, node.value!))
           records++
@@ -121,7 +121,7 @@ export const heldMessages = (directory: string): Effect.Effect<HeldMessages, Sto
     const { file } = readFile(dataFile(directory), {
       onNode: (node) => {
         const { key, table } = partsOf(node.key)
-        if (!nodeIsWhole(node)) return
+        if (!node.isWhole) return
         counts[table] = (counts[table] ?? 0) + 1
         if (owningTables.has(table)) owners.add(key)
         if (table !== tables.mail.name) return

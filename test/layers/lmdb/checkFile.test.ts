@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { nodeIsWhole, readFile } from "../../../src/layers/lmdb/checkFile.js"
+import { readFile } from "../../../src/layers/lmdb/checkFile.js"
 import { PageFlag } from "../../../src/layers/lmdb/PageFile.js"
 import { Store, Transaction, table } from "../../../src/services/Store.js"
 import { ownDirectory } from "../../kit/ground.js"
@@ -22,7 +22,7 @@ const filled = Effect.gen(function* () {
 
 const wholeIn = (file: string) => {
   const whole = new Set<string>()
-  const reading = readFile(file, { onNode: (node) => void (nodeIsWhole(node) && whole.add(node.key)) })
+  const reading = readFile(file, { onNode: (node) => void (node.isWhole && whole.add(node.key)) })
   reading.file.close()
   return { whole: whole.size, problems: reading.problems }
 }
