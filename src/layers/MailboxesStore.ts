@@ -17,12 +17,12 @@ import { type Letter, MailboxState, type Place } from "../services/model/Mailbox
 import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
-import { idInKey } from "./internal/idInKey.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { behind, frameOf, keyOf, letterOf, mail, placeOf, recordOf, storedMail } from "./internal/mail.js"
+import { behind, frameOf, keyOf, letterOf, mail, placeOf, recordOf } from "./internal/mail.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
+import { StoredMailIds, storedMail } from "./internal/storedMail.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface Mailbox {
@@ -63,8 +63,9 @@ export const layer: Layer.Layer<
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
     const quota = new MailQuota(config)
-    /** Ids, as keys have them, of the mail an earlier life left here: the network may deliver it once more. */
-    const { ids: recovered, mailboxes: found } = store.unsafeSummary(storedMail)
+    const { keys, mailboxes: found } = store.unsafeSummary(storedMail)
+    /** Ids of the mail an earlier life left here: the network may deliver it once more. */
+    const recovered = new StoredMailIds(keys)
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -122,7 +123,7 @@ export const layer: Layer.Layer<
         transaction.onDurable(() => accept([letter]))
       } else {
         quota.add(-1, -letter.message.bytes)
-        if (recovered.size > 0) recovered.delete(idInKey(letter.message.id))
+        recovered.delete(letter.message.id)
         transaction.delete(mail, keyOf(mailbox.key, letter))
       }
       // Dead letters count themselves.
@@ -274,14 +275,16 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        const stored = found.get(ordered(key)) ?? { count: 0, bytes: 0, last: 0 }
+        const stored = found.get(ordered(key))
         found.delete(ordered(key))
+        const { bytes, count } = stored ?? { bytes: 0, count: 0 }
         const knownUpTo = marks.before(key)
         // New mail stands behind everything that was there, delivered or not.
-        const state = new MailboxState(config, { ...stored, last: Math.max(stored.last, knownUpTo) })
+        const last = Math.max(stored === undefined ? 0 : placeOf(stored.last), knownUpTo)
+        const state = new MailboxState(config, { bytes, count, last })
         mailboxes.set(key, { key, name, state, knownUpTo, isRefusing: false })
-        quota.add(stored.count, stored.bytes)
-        ledger.unsafeCount("accepted", stored.count)
+        quota.add(count, bytes)
+        ledger.unsafeCount("accepted", count)
       },
 
       unsafeDeliver: (transaction, key, { kind, mayBeKnown = false, message, token }) => {
@@ -304,7 +307,7 @@ export const layer: Layer.Layer<
         return true
       },
 
-      unsafeHolds: (id) => recovered.size > 0 && recovered.has(idInKey(id)),
+      unsafeHolds: (id) => recovered.has(id),
 
       unsafeAttach: (transaction, key, outlet) => {
         const mailbox = get(key)

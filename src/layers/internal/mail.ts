@@ -3,7 +3,7 @@ import type { EndpointKey, PushId } from "../../services/model/Ids.js"
 import type { Letter, Place } from "../../services/model/MailboxState.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered, under } from "../../services/model/StoreKey.js"
-import { type Key, type KeySummary, table } from "../../services/Store.js"
+import { type Key, table } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 
 /** A stored message of a mailbox. */
@@ -18,7 +18,7 @@ export interface MailRecord {
 export const mail = table<MailRecord>("mail", 1)
 
 /** Of an ordered number. */
-const width = ordered(0).length
+export const width = ordered(0).length
 
 /** `<endpoint>/<place>/<bytes>/<id>`: what a start must know of stored mail is in its keys, and they are quickly read. */
 export const keyOf = (endpoint: EndpointKey, { message, place }: Pick<Letter, "message" | "place">): Key =>
@@ -31,40 +31,6 @@ export const behind = (endpoint: EndpointKey, place: Place) => ({
   from: under(join(ordered(endpoint), ordered(place))).until,
   until: under(ordered(endpoint)).until
 })
-
-/** What the store holds of a mailbox. */
-export interface StoredMail {
-  count: number
-  bytes: number
-  last: Place
-}
-
-/** What the store holds of all mailboxes. */
-export interface AllStoredMail {
-  /** By `ordered(endpoint)`. */
-  readonly mailboxes: Map<string, StoredMail>
-  /** As `idInKey` has them. */
-  readonly ids: Set<string>
-}
-
-export const storedMail: KeySummary<AllStoredMail> = {
-  table: mail.name,
-  empty: () => ({ mailboxes: new Map(), ids: new Set() }),
-  // A start does this for each message there is.
-  add: ({ ids, mailboxes }, key) => {
-    const owner = key.slice(0, width)
-    let stored = mailboxes.get(owner)
-    if (stored === undefined) {
-      stored = { count: 0, bytes: 0, last: 0 }
-      mailboxes.set(owner, stored)
-    }
-    const end = key.indexOf("/", 2 * width + 2)
-    stored.count++
-    stored.bytes += Number.parseInt(key.slice(2 * width + 2, end), 36)
-    stored.last = placeOf(key)
-    ids.add(key.slice(end + 1))
-  }
-}
 
 export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): MailRecord => ({
   message,

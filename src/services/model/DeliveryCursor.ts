@@ -50,9 +50,9 @@ export class DeliveryCursor<A> {
   /** Ids of messages that are here, with the numbers they came under. */
   private readonly numbersOf = new Map<string, Array<number>>()
   /** Ids of accepted messages. */
-  private readonly known = new Set<string>()
+  private readonly known: Set<string>
   /** The same in a circle: the next one takes the place of the oldest. */
-  private readonly circle: Array<string> = []
+  private readonly circle: Array<string>
   private next = 0
   private unsaved: Array<string> = []
   /** The highest number that is known to exist. */
@@ -76,8 +76,10 @@ export class DeliveryCursor<A> {
     this.order = new ArrivalOrder<A>(limits.order, sequence, beyond)
     this.highest = beyond.at(-1)?.[1] ?? sequence
     this.hasNewGap = this.missing > 0
-    for (const id of knownIds) this.remember(id)
-    this.unsaved = []
+    const known = new Set(knownIds)
+    this.circle = [...known].slice(-limits.rememberedIds)
+    this.known = known.size > limits.rememberedIds ? new Set(this.circle) : known
+    this.next = this.circle.length % limits.rememberedIds
   }
 
   get cursor(): number {
