@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { WebSocket } from "ws"
-import { eventually, pluginProcess, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
+import { eventually, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
 import { contentsOf, logged, refused, sharedBroker, startSession } from "../kit/endToEnd.js"
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
+import { idleProcess } from "../kit/startedProcess.js"
 
 /** A client that opens its stream again whenever it ends or is refused, as published ones do, only sooner. */
 const startClient = (broker: RunningBroker, pid: number) =>
@@ -46,7 +47,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
     () =>
       Effect.gen(function* () {
         const broker = yield* startBroker()
-        const { pid } = yield* pluginProcess
+        const { pid } = yield* idleProcess
         const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
         yield* eventually(
           Effect.sync(() => clients.flatMap(({ refusals }) => refusals)),
@@ -89,7 +90,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
   it.scopedLive("wait no longer than the rest lasts, and after one more turn wait again", () =>
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { contentionCount: 3, contentionRestMs: 400 } })
-      const { pid } = yield* pluginProcess
+      const { pid } = yield* idleProcess
       const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
       const opened = Effect.sync(() => clients[0]!.opened + clients[1]!.opened)
       yield* eventually(opened, (count) => count >= 6, 15_000)
@@ -101,7 +102,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { contentionCount: 2 } })
       const session = yield* startSession(broker)
-      const { pid } = yield* pluginProcess
+      const { pid } = yield* idleProcess
       const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
       yield* eventually(
         Effect.sync(() => clients.flatMap(({ refusals }) => refusals)),

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { BrokerClient } from "../../src/programs/client.js"
-import { pluginProcess, startBroker } from "../kit/broker.js"
+import { startBroker } from "../kit/broker.js"
 import { launchGround, olderProgram } from "../kit/launching.js"
+import { idleProcess } from "../kit/startedProcess.js"
 
 /** Messages, one every two milliseconds; more by `npm run soak upgrade`. */
 const count = Number(process.env.UPGRADE_MESSAGES ?? 1_000)
@@ -23,7 +24,7 @@ it.scopedLive(
       const ground = yield* launchGround()
       const older = yield* startBroker({ userData: ground.userData, program: yield* olderProgram })
       const [receiver, sender] = [yield* client(ground), yield* client(ground)]
-      const pids = [(yield* pluginProcess).pid!, (yield* pluginProcess).pid!] as const
+      const pids = [(yield* idleProcess).pid!, (yield* idleProcess).pid!] as const
       const received: Array<{ readonly content: string; readonly redelivered: boolean; readonly at: number }> = []
       const pace = { reconnectBackoffInitialMs: 50, reconnectBackoffMaxMs: 200, retryForMs: 60_000 }
       yield* Effect.promise(() =>

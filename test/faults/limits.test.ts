@@ -1,9 +1,10 @@
 import { connect } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, pluginProcess, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
+import { eventually, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
 import { contentsOf, inboxOf, refused, type Session, sharedBroker, startSession, untilState } from "../kit/endToEnd.js"
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
+import { idleProcess } from "../kit/startedProcess.js"
 
 const numbers = (count: number, from = 0): ReadonlyArray<string> =>
   Array.from({ length: count }, (_, n) => String(from + n))
@@ -90,7 +91,7 @@ describe("S9: what the surface takes", () => {
         const [one, two] = [yield* startPlugin(broker), yield* startPlugin(broker)]
         yield* one.open
         yield* two.open
-        const { pid } = yield* pluginProcess
+        const { pid } = yield* idleProcess
         const lines = [
           `Host: 127.0.0.1:${broker.port}`,
           `Authorization: Bearer ${broker.token}`,

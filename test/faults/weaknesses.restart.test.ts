@@ -7,10 +7,11 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, pluginProcess, type RunningBroker, temporaryDirectory } from "../kit/broker.js"
+import { eventually, type RunningBroker, temporaryDirectory } from "../kit/broker.js"
 import { accountOf, type Cloud, startCloud, startCloudBroker } from "../kit/cloud.js"
 import { contentsOf, inboxNow, inboxOf, kill, reopen, startSession, untilState } from "../kit/endToEnd.js"
 import { canPreload, compiled, unlessPreloadable } from "../kit/preload.js"
+import { idleProcess } from "../kit/startedProcess.js"
 import { names } from "../kit/steps.js"
 
 const inject = (cloud: Cloud, id: string | undefined, ...contents: ReadonlyArray<string>) =>
@@ -41,7 +42,7 @@ const onCloud = Effect.gen(function* () {
       living = yield* startCloudBroker(cloud, "alice", settings, userData, environment)
       return living
     })
-  return { cloud, live, userData, process: yield* pluginProcess }
+  return { cloud, live, userData, process: yield* idleProcess }
 })
 
 describe("a broker that was killed", () => {

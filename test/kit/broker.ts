@@ -1,9 +1,7 @@
 /** The built broker as a child process, and plugins that talk to it over real sockets. */
-import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import type { Scope } from "effect"
 import { Effect } from "effect"
@@ -11,6 +9,9 @@ import { WebSocket } from "ws"
 import { environmentName, type SettingName } from "../../src/services/BrokerConfig.js"
 import type { Status } from "../../src/services/ipc/OperatorGroup.js"
 import type { BrokerFrame, MessageReceived } from "../../src/services/ipc/StreamFrame.js"
+import { type Exited, idleProcess, type StartedProcess, startProcess } from "./startedProcess.js"
+
+export type { Exited } from "./startedProcess.js"
 
 export const dist = (path: string) => fileURLToPath(new URL(`../../dist/${path}`, import.meta.url))
 
@@ -38,32 +39,16 @@ export const environmentOf = (
   )
 })
 
-export interface Exited {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
 /** Runs a built program to its end. */
 export const runProgram = (
   program: string,
   args: ReadonlyArray<string>,
-  environment: Record<string, string>
+  env: Record<string, string>
 ): Effect.Effect<Exited> =>
-  Effect.async<Exited>((resume) => {
-    const child = spawn(process.execPath, [dist(program), ...args], { env: environment })
-    let stdout = ""
-    let stderr = ""
-    child.stdout.on("data", (chunk) => {
-      stdout += chunk
-    })
-    child.stderr.on("data", (chunk) => {
-      stderr += chunk
-    })
-    child.on("close", (code, signal) => resume(Effect.succeed({ code, signal, stdout, stderr })))
-    return Effect.sync(() => child.kill("SIGKILL"))
-  })
+  startProcess({ command: process.execPath, args: [dist(program), ...args], env }).pipe(
+    Effect.flatMap(({ ended }) => ended),
+    Effect.scoped
+  )
 
 export interface Answer {
   readonly status: number
@@ -80,7 +65,7 @@ export interface RunningBroker {
   readonly token: string
   readonly operatorToken: string
   readonly logFile: string
-  readonly process: ChildProcess
+  readonly process: StartedProcess
   /** A request with the plugin token; `headers` add to or replace the usual ones. */
   readonly call: (
     method: string,
@@ -133,34 +118,17 @@ const request = (
 export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker, never, Scope.Scope> =>
   Effect.gen(function* () {
     const userData = options.userData ?? (yield* temporaryDirectory)
-    const child = yield* Effect.acquireRelease(
-      Effect.sync(() =>
-        spawn(process.execPath, [options.program ?? dist("programs/broker.js")], {
-          env: { ...environmentOf(userData, options.settings ?? {}), ...options.environment }
-        })
-      ),
-      (child) => Effect.sync(() => child.kill("SIGKILL"))
-    )
-    let stdout = ""
-    let stderr = ""
-    child.stdout.on("data", (chunk) => {
-      stdout += chunk
+    const child = yield* startProcess({
+      command: process.execPath,
+      args: [options.program ?? dist("programs/broker.js")],
+      env: { ...environmentOf(userData, options.settings ?? {}), ...options.environment }
     })
-    child.stderr.on("data", (chunk) => {
-      stderr += chunk
-    })
-    const ended = new Promise<Exited>((resolve) =>
-      child.on("close", (code, signal) => resolve({ code, signal, stdout, stderr }))
-    )
-    const ready = yield* Effect.promise(
-      () =>
-        new Promise<{ readonly url: string; readonly discoveryFile: string; readonly logFile: string }>(
-          (resolve, reject) => {
-            createInterface({ input: child.stdout }).once("line", (line) => resolve(JSON.parse(line)))
-            void ended.then(({ code }) => reject(new Error(`the broker ended with ${code}: ${stderr}`)))
-          }
-        )
-    )
+    const line = yield* child.firstLine
+    if (line === undefined) {
+      const { code, stderr } = yield* child.ended
+      throw new Error(`the broker ended with ${code}: ${stderr}`)
+    }
+    const ready: { readonly url: string; readonly discoveryFile: string; readonly logFile: string } = JSON.parse(line)
     const directory = ready.discoveryFile.slice(0, -"/discovery.json".length)
     const token: string = JSON.parse(readFileSync(ready.discoveryFile, "utf8")).bearerToken
     const operatorToken: string = JSON.parse(readFileSync(join(directory, "operator.json"), "utf8")).operatorToken
@@ -172,7 +140,7 @@ export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningB
       directory,
       url: ready.url,
       port: Number(new URL(ready.url).port),
-      pid: child.pid!,
+      pid: child.pid,
       token,
       operatorToken,
       logFile: ready.logFile,
@@ -189,21 +157,15 @@ export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningB
       end: (signal) =>
         Effect.zipRight(
           Effect.sync(() => child.kill(signal)),
-          Effect.promise(() => ended)
+          child.ended
         ),
-      exited: Effect.promise(() => ended)
+      exited: child.ended
     }
   })
 
-/** A live process of its own, to be the plugin's: plugins are told apart, and found dead, by their process. */
-export const pluginProcess: Effect.Effect<ChildProcess, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.sync(() => spawn("sleep", ["1000"], { stdio: "ignore" })),
-  (child) => Effect.sync(() => child.kill("SIGKILL"))
-)
-
 export interface Plugin {
   readonly pid: number
-  readonly process: ChildProcess
+  readonly process: StartedProcess
   /** Every frame that came, over whichever stream. */
   readonly frames: ReadonlyArray<BrokerFrame>
   readonly messages: ReadonlyArray<MessageReceived>
@@ -231,7 +193,7 @@ export interface PluginOptions {
   /** Acknowledges every push at once. */
   readonly acknowledges?: boolean
   /** The process the plugin claims to be; one of its own when absent. */
-  readonly process?: ChildProcess
+  readonly process?: StartedProcess
 }
 
 export const startPlugin = (
@@ -239,8 +201,8 @@ export const startPlugin = (
   { acknowledges = true, capabilities = ["push_receipt_ack_v1", "push_nack_v1"], ...options }: PluginOptions = {}
 ): Effect.Effect<Plugin, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const child = options.process ?? (yield* pluginProcess)
-    const pid = child.pid!
+    const child = options.process ?? (yield* idleProcess)
+    const { pid } = child
     const sockets: Array<WebSocket> = []
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {

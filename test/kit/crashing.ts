@@ -3,11 +3,12 @@ import { rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
-import { eventually, pluginProcess, type RunningBroker, temporaryDirectory } from "./broker.js"
+import { eventually, type RunningBroker, temporaryDirectory } from "./broker.js"
 import { CrashRecord } from "./crashRecord.js"
 import { type Session, startSession } from "./endToEnd.js"
 import { randomFrom } from "./lmdbStore.js"
 import { canPreload, compiled } from "./preload.js"
+import { idleProcess } from "./startedProcess.js"
 
 /** One life of the broker. */
 export interface Life {
@@ -62,7 +63,7 @@ export const crash = (ground: Ground, kills: number, seed: number) =>
     const record = new CrashRecord()
     const random = randomFrom(seed)
     const userData = yield* temporaryDirectory
-    const [processA, processB] = [yield* pluginProcess, yield* pluginProcess]
+    const [processA, processB] = [yield* idleProcess, yield* idleProcess]
     const flag = join(userData, "kill")
     const environment = canPreload
       ? { LD_PRELOAD: yield* compiled("test/faults/killingDisk.c"), KILLING_DISK: flag }

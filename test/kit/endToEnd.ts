@@ -13,6 +13,7 @@ import {
   startBroker,
   startPlugin
 } from "./broker.js"
+import { StartedProcess } from "./startedProcess.js"
 
 /** What all tests of a file or a suite share: made before the first, released after the last. */
 export const sharedResource = <A>(make: Effect.Effect<A, unknown, Scope.Scope>): Effect.Effect<A> => {
@@ -96,11 +97,16 @@ export const registerAgain = ({ agent, plugin }: Session, given: object = {}) =>
 export const reopen = (session: Session) => Effect.tap(session.plugin.open, () => registerAgain(session))
 
 /** Kills the process and waits for its end. */
-export const kill = (child: ChildProcess) =>
-  Effect.async<void>((resume) => {
-    child.once("exit", () => resume(Effect.void))
-    child.kill("SIGKILL")
-  })
+export const kill = (child: StartedProcess | ChildProcess): Effect.Effect<unknown> =>
+  child instanceof StartedProcess
+    ? Effect.zipRight(
+        Effect.sync(() => child.kill("SIGKILL")),
+        child.ended
+      )
+    : Effect.async<void>((resume) => {
+        child.once("exit", () => resume(Effect.void))
+        child.kill("SIGKILL")
+      })
 
 /** What the broker says of the endpoint; `undefined` when it is closed. */
 export const statusOf = (broker: RunningBroker, id: string) =>

@@ -1,5 +1,4 @@
 /** The launcher of the built package at work in processes of its own, and the brokers it starts. */
-import { spawn } from "node:child_process"
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -10,7 +9,8 @@ import { identityDirectory } from "../../src/layers/machine/userData.js"
 import type { LaunchFailure } from "../../src/programs/client/launchErrors.js"
 import type { DiscoverOptions, FoundBroker } from "../../src/programs/client/launchOptions.js"
 import { version } from "../../src/services/model/Version.js"
-import { dist, pluginProcess, temporaryDirectory } from "./broker.js"
+import { dist, temporaryDirectory } from "./broker.js"
+import { idleProcess, startProcess } from "./startedProcess.js"
 
 /** So many processes, and callers in each; more by `npm run soak launcher`. */
 export const processes = Number(process.env.LAUNCH_PROCESSES ?? 3)
@@ -54,24 +54,18 @@ const processesOf = (userData: string): ReadonlyArray<number> => {
 }
 
 const runCallers = (callers: number, options: DiscoverOptions): Effect.Effect<ReadonlyArray<Launched>> =>
-  Effect.async((resume) => {
-    const child = spawn(process.execPath, [program, JSON.stringify({ callers, options })], {
-      env: { PATH: process.env.PATH ?? "", HOME: options.userDataDir ?? "" },
-      stdio: ["ignore", "pipe", "inherit"]
+  startProcess({
+    command: process.execPath,
+    args: [program, JSON.stringify({ callers, options })],
+    env: { PATH: process.env.PATH ?? "", HOME: options.userDataDir ?? "" }
+  }).pipe(
+    Effect.flatMap(({ ended }) => ended),
+    Effect.scoped,
+    Effect.map(({ code, stderr, stdout }) => {
+      if (code !== 0) throw new Error(`the launcher's process ended with ${code}: ${stderr}`)
+      return JSON.parse(stdout)
     })
-    let text = ""
-    child.stdout.on("data", (chunk) => {
-      text += chunk
-    })
-    child.on("close", (code) =>
-      resume(
-        code === 0
-          ? Effect.succeed(JSON.parse(text))
-          : Effect.die(new Error(`the launcher's process ended with ${code}`))
-      )
-    )
-    return Effect.sync(() => child.kill("SIGKILL"))
-  })
+  )
 
 /** A directory without a broker. */
 export const launchGround = (given: Partial<DiscoverOptions> = {}): Effect.Effect<Ground, never, Scope.Scope> =>
@@ -141,13 +135,13 @@ export const readJson = ({ directory }: Ground, name: string) =>
 /** The lock of a process that has ended, with everything else as it would be. */
 export const lockOfTheDead = Effect.scoped(
   Effect.gen(function* () {
-    const { pid } = yield* pluginProcess
+    const { pid } = yield* idleProcess
     return yield* Effect.promise(() => holderOf(pid!, "0123456789ab"))
   })
 )
 
 /** A process that has nothing to do with brokers, and a lock that names it by its id alone: its start is another. */
-export const lockOfAnother = Effect.map(pluginProcess, (bystander) => ({
+export const lockOfAnother = Effect.map(idleProcess, (bystander) => ({
   bystander,
   lock: { version: 1, pid: bystander.pid!, startedAs: "1", bootId: null, mark: "0123456789ab" }
 }))

@@ -3,9 +3,10 @@ import { chmodSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, pluginProcess, temporaryDirectory } from "../kit/broker.js"
+import { eventually, temporaryDirectory } from "../kit/broker.js"
 import { type Cloud, startCloud, startCloudBroker, untilCalled, untilRegistered } from "../kit/cloud.js"
 import { inboxOf, startSession } from "../kit/endToEnd.js"
+import { idleProcess } from "../kit/startedProcess.js"
 
 /** A session: reads where the broker is from its discovery file, opens a stream, registers with its token, and stays. */
 const agent = (discovery: string) => `#!${process.execPath}
@@ -91,7 +92,7 @@ it.scopedLive(
       const settings = { spawnCommand: JSON.stringify([script]), spawnCorrelationMs: 300 }
       const first = yield* startCloudBroker(cloud, "alice", settings, userData)
       yield* untilRegistered(cloud, "alice")
-      const plugin = yield* pluginProcess
+      const plugin = yield* idleProcess
       const session = yield* startSession(first, { process: plugin }, { agent_id: "alice" })
       for (const content of ["one", "two"]) yield* cloud.inject({ account: "alice", content, message_id: content })
       yield* inboxOf(first, "one", "two")

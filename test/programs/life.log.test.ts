@@ -159,8 +159,7 @@ describe.concurrent("standard output", () => {
   it.scopedLive("may have nobody who reads it: the broker works on, and leaves as ever", () =>
     Effect.gen(function* () {
       const broker = yield* startBroker()
-      broker.process.stdout!.destroy()
-      broker.process.stderr!.destroy()
+      broker.process.closeOutputs()
       const session = yield* startSession(broker)
       yield* session.send(session.address, "unheard")
       assert.strictEqual((yield* session.plugin.take(1))[0]!.content, "unheard")

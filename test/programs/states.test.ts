@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, pluginProcess, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
+import { eventually, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
 import {
   contentsOf,
   inboxNow,
@@ -14,6 +14,7 @@ import {
   statusOf,
   untilState
 } from "../kit/endToEnd.js"
+import { idleProcess } from "../kit/startedProcess.js"
 
 const drop = (broker: RunningBroker, { id, plugin }: Session) =>
   Effect.zipRight(plugin.drop, untilState(broker, id, "reconnecting"))
@@ -353,7 +354,7 @@ describe.concurrent("coming back", () => {
       yield* kill(session.plugin.process)
       yield* drop(broker, session)
       for (const content of ["1", "2"]) yield* sender.send(session.address, content)
-      const heir = yield* startPlugin(broker, { process: yield* pluginProcess })
+      const heir = yield* startPlugin(broker, { process: yield* idleProcess })
       yield* heir.open
       const resume = { endpoint_id: session.id, endpoint_owner_token: session.ownerToken }
       assert.deepInclude(yield* registerAgain({ ...session, plugin: heir }, { resume }), {

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, pluginProcess, type RunningBroker, startBroker, startPlugin } from "../../kit/broker.js"
+import { eventually, type RunningBroker, startBroker, startPlugin } from "../../kit/broker.js"
 import { logged, refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
 import { head, rawRequest, upgradeHeaders } from "../../kit/rawHttp.js"
+import { idleProcess } from "../../kit/startedProcess.js"
 
 /** An upgrade with these header lines beside those it always needs. */
 const upgrade = (broker: RunningBroker, headers: ReadonlyArray<string>, target = "GET /v1/stream") =>
@@ -87,7 +88,7 @@ describe("WS /v1/stream", () => {
   it.scopedLive("of several process ids the first counts", () =>
     Effect.gen(function* () {
       const broker = yield* shared
-      const { pid } = yield* pluginProcess
+      const { pid } = yield* idleProcess
       const answer = yield* upgrade(broker, [bearer(broker), `x-plugin-pid: ${pid}`, "x-plugin-pid: 1"])
       assert.strictEqual(answer.status, 101)
       yield* logged(broker, "channel_opened", { plugin_pid: pid })
