@@ -1,5 +1,5 @@
 /** The built broker as a child process, and plugins that talk to it over real sockets. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -9,6 +9,7 @@ import { WebSocket } from "ws"
 import { environmentName, type SettingName } from "../../src/services/BrokerConfig.js"
 import type { Status } from "../../src/services/ipc/OperatorGroup.js"
 import type { BrokerFrame, MessageReceived } from "../../src/services/ipc/StreamFrame.js"
+import { removed } from "./removed.js"
 import { type Exited, idleProcess, type StartedProcess, startProcess } from "./startedProcess.js"
 
 export type { Exited } from "./startedProcess.js"
@@ -20,7 +21,7 @@ if (!existsSync(dist("programs/broker.js"))) throw new Error("There is no dist; 
 /** A directory of its own for the test, gone afterwards. */
 export const temporaryDirectory: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "runtime-broker-test-"))),
-  (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10 }))
+  removed
 )
 
 /** Settings as environment variables of a child process; nothing of the test's own environment but PATH and HOME. */

@@ -1,5 +1,5 @@
 /** A spawner with real children: small programs that write down how they were started. */
-import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import * as path from "node:path"
 import { Effect, Layer, type Scope } from "effect"
@@ -11,6 +11,7 @@ import { Spawner, type SpawnOrder } from "../../src/services/Spawner.js"
 import { groundWith, type LogLine, settle } from "./core.js"
 import { FakePlatform } from "./FakePlatform.js"
 import { FakeStore } from "./FakeStore.js"
+import { removed } from "./removed.js"
 import { commit } from "./steps.js"
 
 /** What a child wrote down. */
@@ -39,7 +40,7 @@ export const until = <A>(look: () => A | undefined | false, what: string): Effec
 /** A directory of the test's own for them; they may still be writing when it goes. */
 export const ownPrograms: Effect.Effect<Programs, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => new Programs(realpathSync(mkdtempSync(path.join(tmpdir(), "runtime-broker-"))))),
-  ({ directory }) => Effect.sync(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10 }))
+  ({ directory }) => removed(directory)
 )
 
 /** Programs in one directory. */
