@@ -48,7 +48,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
       Effect.gen(function* () {
         const broker = yield* startBroker()
         const { pid } = yield* idleProcess
-        const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
+        const clients = [yield* startClient(broker, pid), yield* startClient(broker, pid)]
         yield* eventually(
           Effect.sync(() => clients.flatMap(({ refusals }) => refusals)),
           (refusals) => refusals.length >= 5,
@@ -91,7 +91,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { contentionCount: 3, contentionRestMs: 400 } })
       const { pid } = yield* idleProcess
-      const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
+      const clients = [yield* startClient(broker, pid), yield* startClient(broker, pid)]
       const opened = Effect.sync(() => clients[0]!.opened + clients[1]!.opened)
       yield* eventually(opened, (count) => count >= 6, 15_000)
       assert.isAbove(clients.flatMap(({ refusals }) => refusals).length, 0)
@@ -103,7 +103,7 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
       const broker = yield* startBroker({ settings: { contentionCount: 2 } })
       const session = yield* startSession(broker)
       const { pid } = yield* idleProcess
-      const clients = [yield* startClient(broker, pid!), yield* startClient(broker, pid!)]
+      const clients = [yield* startClient(broker, pid), yield* startClient(broker, pid)]
       yield* eventually(
         Effect.sync(() => clients.flatMap(({ refusals }) => refusals)),
         (refusals) => refusals.length > 0,

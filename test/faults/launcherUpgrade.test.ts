@@ -24,7 +24,7 @@ it.scopedLive(
       const ground = yield* launchGround()
       const older = yield* startBroker({ userData: ground.userData, program: yield* olderProgram })
       const [receiver, sender] = [yield* client(ground), yield* client(ground)]
-      const pids = [(yield* idleProcess).pid!, (yield* idleProcess).pid!] as const
+      const pids = [(yield* idleProcess).pid, (yield* idleProcess).pid] as const
       const received: Array<{ readonly content: string; readonly redelivered: boolean; readonly at: number }> = []
       const pace = { reconnectBackoffInitialMs: 50, reconnectBackoffMaxMs: 200, retryForMs: 60_000 }
       yield* Effect.promise(() =>

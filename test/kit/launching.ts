@@ -136,14 +136,14 @@ export const readJson = ({ directory }: Ground, name: string) =>
 export const lockOfTheDead = Effect.scoped(
   Effect.gen(function* () {
     const { pid } = yield* idleProcess
-    return yield* Effect.promise(() => holderOf(pid!, "0123456789ab"))
+    return yield* Effect.promise(() => holderOf(pid, "0123456789ab"))
   })
 )
 
 /** A process that has nothing to do with brokers, and a lock that names it by its id alone: its start is another. */
 export const lockOfAnother = Effect.map(idleProcess, (bystander) => ({
   bystander,
-  lock: { version: 1, pid: bystander.pid!, startedAs: "1", bootId: null, mark: "0123456789ab" }
+  lock: { version: 1, pid: bystander.pid, startedAs: "1", bootId: null, mark: "0123456789ab" }
 }))
 
 /** The built broker once more, as an older version; the path of its program. */
