@@ -11,7 +11,7 @@ import { brisk, connectorOn, driven } from "../kit/gatewayConnector.js"
 import { KeptLog } from "../kit/ground.js"
 
 const rounds = 10
-const framesPerRound = Number(process.env.GATEWAY_FRAMES ?? 5_000) / rounds
+const framesPerRound = Number(process.env.GATEWAY_FRAMES ?? 2_500) / rounds
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 2 ** 31)
 
 setFlagsFromString("--expose-gc")

@@ -15,7 +15,7 @@ interface Step {
   readonly toString: () => string
 }
 
-const runs = Number(process.env.PROPERTY_RUNS ?? 15)
+const runs = Number(process.env.PROPERTY_RUNS ?? 10)
 const index = fc.nat(5)
 const step = (name: string, apply: (world: World) => Effect.Effect<unknown, unknown, any>): Step => ({
   apply: apply as Step["apply"],

@@ -161,7 +161,7 @@ describe("a control event", () => {
         const reading = read(JSON.stringify(value))
         if (reading._tag === "Answer") assert.isAtMost(reading.outcome.detail?.length ?? 0, 500)
       }),
-      { numRuns: 3_000 }
+      { numRuns: 1_000 }
     )
     fc.assert(fc.property(fc.string(), (text) => void readControlEvent(text, 64)))
     assert.strictEqual(failed("x".repeat(10_000)).detail?.length, 500)

@@ -351,6 +351,6 @@ it("agrees with a model that looks at every number", () => {
         assert.strictEqual(cursor.outstanding, here.size + [...safe].filter((number) => number > contiguous).length)
       }
     }),
-    { numRuns: 1_000 }
+    { numRuns: 500 }
   )
 })

@@ -147,7 +147,7 @@ describe("a stream of events", () => {
         assert.deepStrictEqual(parse(chunks), said)
         for (const item of said) if (item._tag === "Event") assert.isAtMost(item.data.length, limit)
       }),
-      { numRuns: 1_000 }
+      { numRuns: 500 }
     )
   })
 

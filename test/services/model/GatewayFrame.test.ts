@@ -193,7 +193,7 @@ it("whatever JSON comes, reading it does not fail", () => {
         assert.isTrue(read === undefined || events.includes(read.event))
       }
     ),
-    { numRuns: 2_000 }
+    { numRuns: 1_000 }
   )
 })
 

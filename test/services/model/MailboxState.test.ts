@@ -284,7 +284,7 @@ const run = (windowMessages: number, ops: ReadonlyArray<Op>) => {
   return mailbox
 }
 describe("whatever happens in whatever order, model and mailbox agree", () => {
-  const fastCheck = { numRuns: 1_500 }
+  const fastCheck = { numRuns: 1_000 }
   it.prop("and all mail arrives in the end", [window, script], ([w, ops]) => run(w, ops).finish(), {
     fastCheck
   })
