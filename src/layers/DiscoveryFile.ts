@@ -51,7 +51,11 @@ export const layer: Layer.Layer<Discovery, never, Paths | EventLog> = Layer.effe
           yield* writeSecretFile(paths.discoveryFile, `${JSON.stringify(record, null, 2)}\n`)
           ours = record
           log.unsafeLog("info", "discovery_written", { file: paths.discoveryFile, url })
-        }).pipe(Effect.mapError(({ message }) => new DiscoveryError({ message }))),
+        }).pipe(
+          Effect.mapError(({ message }) => new DiscoveryError({ message })),
+          // A broker that is to leave meanwhile withdraws all of it.
+          Effect.uninterruptible
+        ),
 
       withdraw: Effect.gen(function* () {
         if (ours === undefined) return

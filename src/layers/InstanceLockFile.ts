@@ -24,7 +24,8 @@ export const layerAmong = (processes: Processes): Layer.Layer<InstanceLock, Alre
         attempt(() => fileLock(lockFile, { processes })),
         ({ release }) => Effect.promise(release)
       )
-      const holder = yield* attempt(lock.acquire)
+      // Only what was taken can be given back.
+      const holder = yield* Effect.uninterruptible(attempt(lock.acquire))
       if (holder !== undefined) return yield* new AlreadyRunning({ pid: holder.pid, lockFile })
       yield* Effect.promise(lock.removeLeftovers)
       return { lockFile }

@@ -1,6 +1,6 @@
 import * as fs from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted, type Scope } from "effect"
+import { Effect, Fiber, Layer, Redacted, type Scope } from "effect"
 import * as DiscoveryFile from "../../src/layers/DiscoveryFile.js"
 import { Discovery } from "../../src/services/Discovery.js"
 import type { Paths } from "../../src/services/Paths.js"
@@ -53,6 +53,17 @@ describe("publishing", () => {
       assert.strictEqual(modeOf(paths.discoveryFile), "600")
       assert.strictEqual(modeOf(paths.operatorFile), "600")
       assert.deepStrictEqual(fs.readdirSync(paths.directory).sort(), ["discovery.json", "operator.json"])
+    })
+  )
+  check("that is interrupted leaves nothing that is not withdrawn", ({ discovery, paths }) =>
+    Effect.gen(function* () {
+      for (let turns = 0; turns < 8; turns++) {
+        const publishing = yield* Effect.fork(discovery.publish(published))
+        for (let turn = 0; turn < turns; turn++) yield* Effect.promise(() => new Promise<void>(setImmediate))
+        yield* Fiber.interrupt(publishing)
+        yield* discovery.withdraw
+        assert.deepStrictEqual(fs.existsSync(paths.directory) ? fs.readdirSync(paths.directory) : [], [])
+      }
     })
   )
   check("replaces what others left: a torn file, a foreign one, a symbolic link", ({ discovery, paths }, base) =>
