@@ -1,10 +1,11 @@
 // Messages for an endpoint whose plugin is away, on the development cloud: each is durable before the gateway is told. Beside
-// it the same bytes appended to a file and flushed as often. Then the mailbox is drained, over a kill; and a start with 100,000.
-import { spawn } from "node:child_process"
+// it the same bytes appended to a file and flushed as often. Then the mailbox is drained, over a kill; and a start with 100,000,
+// beside one with none, node alone, and node that reads that store's file and sums its bytes.
+import { spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { Effect, Exit, Scope } from "effect"
 import { make } from "../../dist/layers/devCloud/DevCloudServer.js"
 import { call, openStream, readProcess, row, startBroker, status } from "./kit.mjs"
@@ -124,6 +125,13 @@ const tenThousand = async () => {
   await one.end()
 }
 
+/** The middle one, the least and the most. */
+const timesOf = (times) => {
+  const sorted = times.toSorted((a, b) => a - b)
+  const median = sorted[Math.floor(sorted.length / 2)]
+  return { median, text: `${ms(median)} (${sorted[0].toFixed(0)}-${ms(sorted.at(-1))})` }
+}
+
 const hundredThousand = async () => {
   const count = Number(process.env.MESSAGES ?? 100_000)
   const one = await ground("many")
@@ -131,22 +139,38 @@ const hundredThousand = async () => {
   const id = await away(broker)
   for (let n = 0; n < count; n += 10_000) await flood(one, id, Math.min(10_000, count - n))
   await broker.kill()
-  for (const name of ["started", "again"]) {
+  const empty = await ground("empty")
+
+  const startOf = (where, held) => async () => {
     const spawned = performance.now()
-    const next = await one.start()
-    const ready = performance.now() - spawned
-    const { cpu } = readProcess(next.pid)
+    const next = await where.start()
+    const took = performance.now() - spawned
     const { books } = await status(next)
-    row(`${name} with ${books.held} held`, { healthy: ms(ready), CPU: ms(cpu * 1e3), unaccounted: books.unaccounted })
+    if (books.unaccounted !== 0 || books.held !== held) throw new Error(JSON.stringify(books))
     await next.kill()
+    return took
+  }
+  const nodeAlone = (script) => async () => {
+    const spawned = performance.now()
+    spawnSync(process.execPath, ["-e", script])
+    return performance.now() - spawned
+  }
+  const file = join(dirname(broker.discoveryFile), "store", "data.mdb")
+  const summing = `require("node:zlib").crc32?.(require("node:fs").readFileSync(${JSON.stringify(file)}))`
+  // One after the other, again and again: the machine may be quicker at one time than at another.
+  const starts = [
+    { what: `healthy with ${count} held`, take: startOf(one, count), times: [] },
+    { what: "beside it, with an empty store", take: startOf(empty, 0), times: [] },
+    { what: "node that reads that file and sums its bytes", take: nodeAlone(summing), times: [] },
+    { what: "node alone", take: nodeAlone("0"), times: [] }
+  ]
+  for (let round = 0; round < 9; round++) for (const { take, times } of starts) times.push(await take())
+  const { median: node } = timesOf(starts.at(-1).times)
+  for (const { times, what } of starts) {
+    const { median, text } = timesOf(times)
+    row(what, { took: text, "of node alone": (median / node).toFixed(1) })
   }
   await one.end()
-  const empty = await ground("empty")
-  const spawned = performance.now()
-  const next = await empty.start()
-  const ready = performance.now() - spawned
-  row("beside it, with an empty store", { healthy: ms(ready), CPU: ms(readProcess(next.pid).cpu * 1e3) })
-  await next.stop()
   await empty.end()
 }
 
