@@ -208,7 +208,7 @@ describe("S9: a frame of the gateway that is too large", () => {
   )
 })
 
-describe("while a broker starts, and while it leaves", () => {
+describe.concurrent("while a broker starts, and while it leaves", () => {
   for (const { faults, name } of receiving.filter(({ faults: [fault] }) =>
     ["connect", "register", "platform"].includes(String(fault?.at))
   )) {

@@ -26,7 +26,7 @@ const makeStore = (base: string): Effect.Effect<Records, unknown> =>
       const transaction = new Transaction()
       for (let at = 0; at < count; at++) {
         const of = table<unknown>(tables[Math.floor(random() ** 2 * 3)]!, 1)
-        const n = Math.floor(random() * 900)
+        const n = Math.floor(random() * 400)
         const key = `endpoint/${String(n).padStart(6, "0")}`
         const length = random() < 0.03 ? 4_000 + random() * 20_000 : random() * 700
         if (isPut(n)) transaction.put(of, key, { n, text: String.fromCharCode(97 + (n % 26)).repeat(length) })
