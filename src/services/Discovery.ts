@@ -17,7 +17,10 @@ export class DiscoveryError extends Data.TaggedError("DiscoveryError")<{ readonl
 export class Discovery extends Context.Tag("broker/Discovery")<
   Discovery,
   {
-    /** Writes both files; they appear whole or not at all, readable by this user only. Ends once begun, so that they can be withdrawn. */
+    /**
+     * Writes both files; they appear whole or not at all, readable by this user only. Ends once begun, so that they can be
+     * withdrawn.
+     */
     readonly publish: (published: Published) => Effect.Effect<void, DiscoveryError>
     /** Removes them, if they are still this broker's. */
     readonly withdraw: Effect.Effect<void>
