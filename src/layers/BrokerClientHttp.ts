@@ -5,9 +5,10 @@
 import { randomBytes } from "node:crypto"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
-import { FetchHttpClient, HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
+import { HttpApiClient, HttpClient, HttpClientRequest } from "@effect/platform"
+import { NodeHttpClient } from "@effect/platform-node"
 import { Effect, Layer, Option, Schedule, Stream } from "effect"
-import { BrokerClient, BrokerRefused, NoBroker } from "../services/BrokerClient.js"
+import { BrokerClient, BrokerRefused, type ClientError, NoBroker } from "../services/BrokerClient.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { type DiscoveryRecord, parseDiscovery, parseOperator } from "./DiscoveryFile.js"
 import { readSecretFile } from "./internal/secretFile.js"
@@ -62,8 +63,9 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
       const isOurs = ({ bearerToken, ipcUrl }: DiscoveryRecord) =>
         Effect.gen(function* () {
           const nonce = randomBytes(32).toString("hex")
-          const client = yield* HttpApiClient.makeWith(IpcApi, { httpClient: http, baseUrl: ipcUrl })
-          const { proof } = yield* client.health.proof({ urlParams: { nonce } })
+          const at = { httpClient: http, baseUrl: ipcUrl }
+          const prove = yield* HttpApiClient.endpoint(IpcApi, { ...at, group: "health", endpoint: "proof" })
+          const { proof } = yield* prove({ urlParams: { nonce } })
           return isProof(proof, bearerToken, new URL(ipcUrl).port, nonce)
         }).pipe(
           Effect.timeout("2 seconds"),
@@ -83,21 +85,30 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
           })
         }
         const asOperator = HttpClient.mapRequest(http, HttpClientRequest.bearerToken(operator.operatorToken))
-        const client = yield* HttpApiClient.makeWith(IpcApi, { httpClient: asOperator, baseUrl: discovery.ipcUrl })
-        return { client, asOperator, url: discovery.ipcUrl, pid: discovery.pid }
+        return { at: { httpClient: asOperator, baseUrl: discovery.ipcUrl }, pid: discovery.pid }
       })
 
       const refused = (error: { readonly message: string }) => new BrokerRefused({ message: error.message })
 
-      type Client = Effect.Effect.Success<typeof connect>["client"]
-      const ask = <A>(question: (client: Client) => Effect.Effect<A, { readonly message: string }>) =>
-        Effect.flatMap(connect, ({ client }) => Effect.mapError(question(client), refused))
+      // A command asks one group: a client of all would take longer to make than the question takes.
+      const operator = Effect.flatMap(connect, ({ at, pid }) =>
+        Effect.map(HttpApiClient.group(IpcApi, { ...at, group: "operator" }), (client) => ({ ...client, pid }))
+      )
+      const store = Effect.flatMap(connect, ({ at }) => HttpApiClient.group(IpcApi, { ...at, group: "operatorStore" }))
+      const dead = Effect.flatMap(connect, ({ at }) => HttpApiClient.group(IpcApi, { ...at, group: "operatorDead" }))
 
+      const ask = <Client, A>(
+        client: Effect.Effect<Client, ClientError>,
+        question: (client: Client) => Effect.Effect<A, { readonly message: string }>
+      ) => Effect.flatMap(client, (client) => Effect.mapError(question(client), refused))
+
+      type Operator = Effect.Effect.Success<typeof operator>
       /** Asks the broker to end by this request, and waits until it has. */
-      const endBy = (request: (client: Client) => Effect.Effect<unknown, { readonly message: string }>) =>
+      const endBy = (request: (client: Operator) => Effect.Effect<unknown, { readonly message: string }>) =>
         Effect.gen(function* () {
-          const { client, pid } = yield* connect
+          const client = yield* operator
           yield* Effect.mapError(request(client), refused)
+          const { pid } = client
           yield* Effect.sync(() => processExists(pid)).pipe(
             Effect.repeat({ while: (isThere) => isThere, schedule: Schedule.spaced("50 millis") }),
             Effect.timeoutFail({
@@ -108,12 +119,13 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
           return { pid }
         })
 
+      type Dead = Effect.Effect.Success<typeof dead>
       /** Asks about a dead letter. What cannot be an id is not put into a path, where it may mean something else. */
       const askOf = <A>(
         letter: string,
-        question: (client: Client, path: { readonly letter: string }) => Effect.Effect<A, { readonly message: string }>
+        question: (client: Dead, path: { readonly letter: string }) => Effect.Effect<A, { readonly message: string }>
       ) =>
-        ask((client) =>
+        ask(dead, (client) =>
           /^[mr]-\w+$/.test(letter)
             ? question(client, { letter })
             : new BrokerRefused({ message: `There is no dead letter "${letter}"; ids are as list shows them.` })
@@ -121,8 +133,8 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
 
       /** Longer than what fits into memory: read as it comes. */
       const exported = Effect.gen(function* () {
-        const { asOperator, url } = yield* connect
-        const response = yield* Effect.mapError(asOperator.get(`${url}/v1/operator/store/export`), refused)
+        const { at } = yield* connect
+        const response = yield* Effect.mapError(at.httpClient.get(`${at.baseUrl}/v1/operator/store/export`), refused)
         if (response.status !== 200) {
           const { message } = (yield* Effect.mapError(response.json, refused)) as { readonly message: string }
           return yield* new BrokerRefused({ message })
@@ -132,28 +144,28 @@ export const layer = (where: Where): Layer.Layer<BrokerClient> =>
       })
 
       return {
-        status: Effect.flatMap(connect, ({ client }) => Effect.mapError(client.operator.status({}), refused)),
-        stop: endBy(({ operator }) => operator.stop({})),
-        drain: (restart) => endBy(({ operator }) => operator.drain({ payload: { restart } })),
+        status: ask(operator, (client) => client.status({})),
+        stop: endBy((client) => client.stop({})),
+        drain: (restart) => endBy((client) => client.drain({ payload: { restart } })),
         store: {
-          inspect: ask(({ operatorStore }) => operatorStore.inspect({})),
-          verify: ask(({ operatorStore }) => operatorStore.verify({})),
+          inspect: ask(store, (client) => client.inspect({})),
+          verify: ask(store, (client) => client.verify({})),
           exported: Stream.unwrap(exported),
-          audit: ask(({ operatorStore }) => operatorStore.ledger({}))
+          audit: ask(store, (client) => client.ledger({}))
         },
         deadLetters: {
           list: Effect.map(
-            ask(({ operatorDead }) => operatorDead.list({})),
+            ask(dead, (client) => client.list({})),
             ({ items }) => items
           ),
-          show: (id) => askOf(id, ({ operatorDead }, path) => operatorDead.show({ path })),
-          retry: (id) => askOf(id, ({ operatorDead }, path) => operatorDead.retry({ path })),
-          purge: (id) => Effect.asVoid(askOf(id, ({ operatorDead }, path) => operatorDead.purge({ path }))),
+          show: (id) => askOf(id, (client, path) => client.show({ path })),
+          retry: (id) => askOf(id, (client, path) => client.retry({ path })),
+          purge: (id) => Effect.asVoid(askOf(id, (client, path) => client.purge({ path }))),
           purgeAll: Effect.map(
-            ask(({ operatorDead }) => operatorDead.purgeAll({})),
+            ask(dead, (client) => client.purgeAll({})),
             ({ purged }) => purged
           )
         }
       }
     })
-  ).pipe(Layer.provide(FetchHttpClient.layer))
+  ).pipe(Layer.provide(NodeHttpClient.layer))
