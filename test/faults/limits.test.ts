@@ -152,7 +152,7 @@ describe("S9: what the surface takes", () => {
   )
 })
 
-describe("S9: what the broker stores", () => {
+describe.concurrent("S9: what the broker stores", () => {
   const again = { holdBackMs: 50, holdBackMaxMs: 100 }
 
   it.scopedLive(

@@ -124,20 +124,20 @@ describe("a plugin that", patience, () => {
       const stopped = yield* startChildPlugin(broker, "stopped")
       const [other, another] = [yield* startSession(broker), yield* startChildPlugin(broker, "another")]
       const addresses = [stopped.address, other.address, another.address]
-      yield* sendToAll(broker, other, addresses, numbers(50))
-      yield* gets(stopped, numbers(50))
+      yield* sendToAll(broker, other, addresses, numbers(20))
+      yield* gets(stopped, numbers(20))
       stopped.process.kill("SIGSTOP")
-      yield* sendToAll(broker, other, addresses, numbers(100, 50))
+      yield* sendToAll(broker, other, addresses, numbers(40, 20))
       yield* untilState(broker, stopped.id, "reconnecting")
-      yield* sendToAll(broker, other, addresses, numbers(50, 150))
-      assert.deepStrictEqual(yield* contentsOf(other.plugin, 200), numbers(200))
-      yield* gets(another, numbers(200))
+      yield* sendToAll(broker, other, addresses, numbers(20, 60))
+      assert.deepStrictEqual(yield* contentsOf(other.plugin, 80), numbers(80))
+      yield* gets(another, numbers(80))
       assert.strictEqual(another.registrations(), 1, "nobody else was found silent")
       assert.strictEqual((yield* statusOf(broker, stopped.id))!.state, "reconnecting", "it is no dead process")
 
       stopped.process.kill("SIGCONT")
-      yield* gets(stopped, numbers(200))
-      yield* booksBalance(broker, 600)
+      yield* gets(stopped, numbers(80))
+      yield* booksBalance(broker, 240)
     })
   )
 

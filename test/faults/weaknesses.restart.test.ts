@@ -203,7 +203,7 @@ it.scopedLive.runIf(process.platform === "linux")(
       const away = yield* startSession(broker, {}, given)
       yield* away.plugin.drop
       yield* untilState(broker, away.id, "reconnecting")
-      const [text, part] = ["x".repeat(500), 2_000]
+      const [text, part] = ["x".repeat(500), 1_000]
       const costs: Array<number> = []
       for (let round = 0; round < 5; round++) {
         const before = cpuOf(broker.pid)

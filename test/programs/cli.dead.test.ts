@@ -45,7 +45,7 @@ describe("dead letters of messages", patience, () => {
       const list = yield* cliOf(broker, "dead", "list")
       assert.lengthOf(linesOf(list.stdout), 3)
       for (const word of [one, two, "delivery_limit", session.id]) assert.include(list.stdout, word)
-      const shown = yield* cliOf(broker, "dead", "show", one)
+      const shown = yield* hereOf(broker, "dead", "show", one)
       assert.deepStrictEqual([shown.code, shown.stderr], [0, ""])
       assert.deepInclude(JSON.parse(shown.stdout), { id: one, content: "secret one", endpoint_id: session.id })
 
@@ -57,7 +57,7 @@ describe("dead letters of messages", patience, () => {
       session.socket.send(JSON.stringify({ event: "push_ack", push_id: again!.push_id }))
       yield* eventually(broker.status, ({ books }) => books.delivered === 1, 30_000)
 
-      const purged = yield* cliOf(broker, "dead", "purge", two)
+      const purged = yield* hereOf(broker, "dead", "purge", two)
       assert.deepStrictEqual([purged.code, purged.stderr, purged.stdout], [0, "", `${two} is gone.\n`])
       assert.deepStrictEqual(
         (yield* listed(broker)).map(({ id }) => id),
@@ -108,7 +108,7 @@ describe("dead letters of messages", patience, () => {
       yield* bury(broker, session, "a")
       const [item] = yield* listed(broker)
       const retried = yield* cliOf(broker, "dead", "retry", "m-nobody", item!.id)
-      const purged = yield* cliOf(broker, "dead", "purge", item!.id, "r-nobody")
+      const purged = yield* hereOf(broker, "dead", "purge", item!.id, "r-nobody")
       for (const { code, stderr, stdout } of [retried, purged]) {
         assert.strictEqual(code, 1)
         assert.match(stderr, /^There is no dead letter "[mr]-nobody".*$/m)
@@ -118,7 +118,7 @@ describe("dead letters of messages", patience, () => {
       // It is retried already.
       assert.include(purged.stderr, `"${item!.id}"`)
       assert.lengthOf(linesOf(purged.stderr), 2)
-      const { code, stderr, stdout } = yield* cliOf(broker, "dead", "show", "nothing/there")
+      const { code, stderr, stdout } = yield* hereOf(broker, "dead", "show", "nothing/there")
       assert.deepStrictEqual([code, stdout], [1, ""])
       assert.include(stderr, '"nothing/there"')
     })

@@ -73,7 +73,7 @@ describe.concurrent("the store of a running broker", patience, () => {
       assert.strictEqual(found.directory, join(broker.directory, "store"))
       assert.isAtLeast(found.tables.inbox!.records, 1)
       assert.isAbove(found.records, found.tables.inbox!.records)
-      const words = done(yield* cliOf(broker, "store", "inspect"))
+      const words = done(yield* hereOf(broker, "store", "inspect"))
       for (const word of [found.directory, "inbox", "endpoints"]) assert.include(words, word)
       const { checked, sound } = verified(done(yield* cliOf(broker, "store", "verify", "--json")))
       assert.deepStrictEqual([checked, sound], ["records", true])
@@ -95,7 +95,7 @@ describe.concurrent("the store of a running broker", patience, () => {
       assert.strictEqual(modeOf(file), "600")
       assert.isAtLeast(linesOf(readFileSync(file, "utf8")).length, records.length)
       const before = readFileSync(file, "utf8")
-      failed(yield* cliOf(broker, "store", "export", "--output", file), file, "there already")
+      failed(yield* hereOf(broker, "store", "export", "--output", file), file, "there already")
       assert.strictEqual(readFileSync(file, "utf8"), before)
     })
   )
@@ -104,10 +104,10 @@ describe.concurrent("the store of a running broker", patience, () => {
     Effect.gen(function* () {
       const broker = yield* shared
       const before = statSync(fileOf(broker)).ino
-      failed(yield* cliOf(broker, "store", "compact"), `process ${broker.pid}`, "runtime-broker stop")
+      failed(yield* hereOf(broker, "store", "compact"), `process ${broker.pid}`, "runtime-broker stop")
       const copy = join(yield* temporaryDirectory, "copy")
       const store = join(broker.directory, "store")
-      failed(yield* cli(broker.userData, "store", "salvage", store, copy), `process ${broker.pid}`)
+      failed(yield* here("store", "salvage", store, copy), `process ${broker.pid}`)
       assert.isFalse(existsSync(copy))
       assert.strictEqual(statSync(fileOf(broker)).ino, before)
     })
@@ -169,8 +169,7 @@ describe.concurrent("the store where no broker runs", patience, () => {
       const broker = yield* stopped
       const { directory, userData } = broker
       damage(broker, '"content":"one"', flip)
-      const verify = yield* cli(userData, "store", "verify")
-      failed(verify, "damaged", "inbox: 1")
+      failed(yield* hereOf({ directory }, "store", "verify"), "damaged", "inbox: 1")
       assert.isFalse(verified((yield* hereOf({ directory }, "store", "verify", "--json")).stdout).sound)
       failed(yield* hereOf({ directory }, "store", "compact"), "salvage it first")
       const partly = yield* cli(userData, "store", "export")
@@ -209,7 +208,7 @@ describe.concurrent("the store where no broker runs", patience, () => {
       yield* logged(next, "store_salvaged")
       assert.include(done(yield* hereOf(next, "store", "inspect")), `kept       ${kept}`)
       const copy = join(yield* temporaryDirectory, "copy")
-      assert.include(done(yield* cli(userData, "store", "salvage", kept, copy)), copy)
+      assert.include(done(yield* here("store", "salvage", kept, copy)), copy)
       assert.isTrue(existsSync(join(copy, "data.mdb")))
       yield* next.end("SIGTERM")
       const inspection = inspected(done(yield* hereOf({ directory }, "store", "inspect", "--json")))
@@ -295,13 +294,11 @@ describe.concurrent("store", patience, () => {
         assert.deepStrictEqual([code, stdout], [2, ""], args.join(" "))
         assert.isAbove(stderr.trim().length, 10)
       }
-      const wrong = [
-        ["salvage", "x"],
-        ["export", "--output"],
-        ["inspect", "--nonsense"]
-      ]
-      for (const args of wrong) isWrongUsage(yield* cli(userData, "store", ...args), args)
-      for (const args of [["salvage"], ["nonsense"], ["verify", "--nonsense"], ["compact", "--nonsense"]]) {
+      const wrong = ["salvage", "x"]
+      isWrongUsage(yield* cli(userData, "store", ...wrong), wrong)
+      const missing = [["salvage"], ["export", "--output"]]
+      const unknown = [["nonsense"], ["inspect", "--nonsense"], ["verify", "--nonsense"], ["compact", "--nonsense"]]
+      for (const args of [...missing, ...unknown]) {
         isWrongUsage(yield* here("store", ...args), args)
       }
     })

@@ -153,8 +153,8 @@ describe.concurrent("usage", patience, () => {
       for (const { code, stderr, stdout } of [
         yield* cli(userData, "nonsense"),
         yield* cli(userData, "start", "--connector"),
-        yield* cli(userData, "status", "--account"),
         yield* here("nonsense"),
+        yield* here("status", "--account"),
         yield* here("stop", "--account")
       ]) {
         assert.deepStrictEqual([code, stdout], [2, ""])

