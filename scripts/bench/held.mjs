@@ -1,6 +1,6 @@
 // Messages for an endpoint whose plugin is away, on the development cloud: each is durable before the gateway is told. Beside
 // it the same bytes appended to a file and flushed as often. Then the mailbox is drained, over a kill; and a start with 100,000,
-// beside one with none, node alone, and node that reads that store's file and sums its bytes.
+// beside one with none, a bare server of node, and node that reads that store's file and sums its bytes.
 import { spawn, spawnSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { open } from "node:fs/promises"
@@ -150,25 +150,26 @@ const hundredThousand = async () => {
     await next.kill()
     return took
   }
-  const nodeAlone = (script) => async () => {
+  const nodeWith = (script) => async () => {
     const spawned = performance.now()
     spawnSync(process.execPath, ["-e", script])
     return performance.now() - spawned
   }
   const file = join(dirname(broker.discoveryFile), "store", "data.mdb")
   const summing = `require("node:zlib").crc32?.(require("node:fs").readFileSync(${JSON.stringify(file)}))`
+  const listening = 'require("node:http").createServer().listen(0, "127.0.0.1", () => process.exit())'
   // One after the other, again and again: the machine may be quicker at one time than at another.
   const starts = [
     { what: `healthy with ${count} held`, take: startOf(one, count), times: [] },
     { what: "beside it, with an empty store", take: startOf(empty, 0), times: [] },
-    { what: "node that reads that file and sums its bytes", take: nodeAlone(summing), times: [] },
-    { what: "node alone", take: nodeAlone("0"), times: [] }
+    { what: "node that reads that file and sums its bytes", take: nodeWith(summing), times: [] },
+    { what: "a bare server of node", take: nodeWith(listening), times: [] }
   ]
   for (let round = 0; round < 9; round++) for (const { take, times } of starts) times.push(await take())
-  const { median: node } = timesOf(starts.at(-1).times)
+  const { median: bare } = timesOf(starts.at(-1).times)
   for (const { times, what } of starts) {
     const { median, text } = timesOf(times)
-    row(what, { took: text, "of node alone": (median / node).toFixed(1) })
+    row(what, { took: text, "of a bare server's": (median / bare).toFixed(1) })
   }
   await one.end()
   await empty.end()
