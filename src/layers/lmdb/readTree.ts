@@ -95,8 +95,9 @@ export const pageHeader = (page: Buffer) => ({
 })
 
 const isEven = (n: number) => (n & 1) === 0
+const isOneBit = (n: number) => n !== 0 && (n & (n - 1)) === 0
 
-/** The value of a leaf's node at `at`; marks the pages of a large one. */
+/** The value of a leaf's node at `at`, and the pages of a large one. */
 const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, complain: (what: string) => void) => {
   const { file } = visit
   const size = page.readUInt32LE(at)
@@ -104,7 +105,7 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
   const start = at + 8 + keySize
   if (flags === 0) {
     if (start + size > page.length) return undefined
-    return { bytes: page, from: start, size, end: start + size, pages: 0 }
+    return { bytes: page, from: start, size, end: start + size, first: 0, pages: 0 }
   }
   if (flags !== 1 || start + 24 > page.length) return undefined
   const first = u64(page, start)
@@ -113,7 +114,7 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
   const header = first + pages <= file.pages ? file.page(first) : undefined
   if (header === undefined) {
     complain(`a large value lies outside of the file`)
-    return { bytes: undefined, from: 0, size: 0, end, pages }
+    return { bytes: undefined, from: 0, size: 0, end, first, pages }
   }
   const isSound =
     u64(header, 0) === first &&
@@ -122,59 +123,113 @@ const valueAt = (visit: TreeVisit, page: Buffer, at: number, keySize: number, co
     u64(page, start + 16) === pages &&
     u64(header, 8) <= visit.txn
   if (!isSound) complain(`the page ${first} of a large value is not one`)
-  for (let n = first; n < first + pages; n++) {
-    if (visit.seen[n] === 1) complain(`page ${n} is used twice`)
-    visit.seen[n] = 1
+  return { bytes: file.bytes(first * file.pageSize + headerSize, size), from: 0, size, end, first, pages }
+}
+
+/** A value on pages of its own. */
+interface Large {
+  readonly node: Node
+  readonly first: number
+  readonly pages: number
+}
+
+/** What is taken of a leaf page. */
+class Taken {
+  readonly nodes: Array<Node> = []
+  readonly large: Array<Large> = []
+  /** Of the page, in bytes. */
+  used = 0
+  /** Where the first of the nodes lies; behind its head, as all places that a page names. */
+  least: number
+  /** Pages of large values. */
+  overflow = 0
+  private readonly visit: TreeVisit
+  private readonly page: Buffer
+
+  constructor(visit: TreeVisit, page: Buffer) {
+    this.visit = visit
+    this.page = page
+    this.least = page.length - headerSize
   }
-  return { bytes: file.bytes(first * file.pageSize + headerSize, size), from: 0, size, end, pages }
+
+  /** Takes the node that the page names there. False where it can be none. */
+  take(index: number, complain: (what: string) => void, isWhole?: TreeVisit["isWhole"]): boolean {
+    const { page } = this
+    const at = page.readUInt16LE(headerSize + index * 2) + headerSize
+    if (at < headerSize + index * 2 + 2 || at + 8 > page.length) return false
+    const keySize = page.readUInt16LE(at + 6)
+    if (keySize === 0 || at + 8 + keySize > page.length) return false
+    const found = valueAt(this.visit, page, at, keySize, complain)
+    if (found === undefined) return false
+    const key = page.toString("latin1", at + 8, at + 8 + keySize)
+    const node = new Node(key, found.bytes, found.from, found.from + found.size)
+    if (isWhole?.(node) === false) return false
+    this.used += found.end - at + ((found.end - at) & 1)
+    this.least = Math.min(this.least, at - headerSize)
+    this.overflow += found.pages
+    this.nodes.push(node)
+    if (found.pages > 0 && found.bytes !== undefined) this.large.push({ node, first: found.first, pages: found.pages })
+    return true
+  }
+
+  /** Nothing lies between the nodes, nor behind them. */
+  get isCompact(): boolean {
+    return this.used === this.page.length - headerSize - this.least
+  }
 }
 
 /** The nodes of a leaf page. On one that is not well-formed only whole ones are taken, also behind what its header names. */
 export const readLeaf = (visit: TreeVisit, page: Buffer, complain: (what: string) => void) => {
   const { lower, upper } = pageHeader(page)
-  const room = page.length - headerSize
-  const isPlausible = isEven(lower) && lower <= room && lower > 0
-  const nodes: Array<Node> = []
-  let used = 0
-  let least = room
-  let overflow = 0
-  const take = (index: number, isCertain: boolean) => {
-    const at = page.readUInt16LE(headerSize + index * 2) + headerSize
-    if (at < headerSize + index * 2 + 2 || at + 8 > page.length) return false
-    const keySize = page.readUInt16LE(at + 6)
-    if (keySize === 0 || at + 8 + keySize > page.length) return false
-    const found = valueAt(visit, page, at, keySize, isCertain ? complain : () => undefined)
-    if (found === undefined) return false
-    const key = page.toString("latin1", at + 8, at + 8 + keySize)
-    const node = new Node(key, found.bytes, found.from, found.from + found.size)
-    if (!isCertain && !visit.isWhole(node)) return false
-    used += found.end - at + ((found.end - at) & 1)
-    least = Math.min(least, at - headerSize)
-    overflow += found.pages
-    nodes.push(node)
-    return true
+  const named = new Taken(visit, page)
+  let areAll = isEven(lower) && lower <= page.length - headerSize && lower > 0
+  if (areAll) for (let index = 0; index < lower / 2; index++) areAll = named.take(index, complain) && areAll
+  const isCompact = areAll && named.isCompact
+  // Nodes fill the page from `upper` on without a gap: what is left of old ones lies before.
+  if (isCompact && lower <= upper && named.least === upper) {
+    claim(visit, named.large, complain)
+    return { nodes: named.nodes, overflow: named.overflow, isSound: true }
   }
-  let areAll = isPlausible
-  if (isPlausible) for (let index = 0; index < lower / 2; index++) areAll = take(index, true) && areAll
-  const isCompact = areAll && used === room - least
-  const isSound = isCompact && lower <= upper && least === upper
-  if (isSound) return { nodes, overflow, isSound }
   complain("its nodes do not fit")
-  // Nodes fill the page from `upper` on without a gap: what is left of old ones lies before. When they do, `upper` is wrong.
-  const floor = isEven(upper) && upper <= room ? upper : 0
-  const taken = isCompact ? nodes.filter(visit.isWhole) : []
-  if (!isCompact) {
-    nodes.length = 0
-    overflow = 0
-    for (let index = 0; headerSize + index * 2 + 2 <= page.length; index++) {
-      if (page.readUInt16LE(headerSize + index * 2) >= floor && take(index, false)) taken.push(nodes[nodes.length - 1]!)
-    }
+  const { large, nodes, overflow } = likeliest(visit, page, isCompact ? named : undefined)
+  const byKey = new Map(nodes.filter(visit.isWhole).map((node) => [node.key, node]))
+  const taken = new Set(byKey.values())
+  const ofTaken = large.filter(({ node }) => taken.has(node))
+  claim(visit, ofTaken, () => undefined)
+  return { nodes: [...taken].sort((a, b) => (a.key < b.key ? -1 : 1)), overflow, isSound: false }
+}
+
+/** What a page most likely holds whose header does not fit; `named` is what that names, where it lies without gaps. */
+const likeliest = (visit: TreeVisit, page: Buffer, named: Taken | undefined): Taken => {
+  const { lower, upper } = pageHeader(page)
+  const room = page.length - headerSize
+  const take = (taken: Taken, index: number) => taken.take(index, () => undefined, visit.isWhole)
+  // Whole ones in the order of their keys that fill the page down to `upper`: then `lower` is wrong.
+  const filling = new Taken(visit, page)
+  for (let index = 0; index * 2 + 2 <= upper && filling.used < room - upper && take(filling, index); index++);
+  const isNext = (node: Node, n: number, all: ReadonlyArray<Node>) =>
+    n === 0 || !visit.isOrdered || node.key > all[n - 1]!.key
+  if (filling.least === upper && filling.isCompact && filling.nodes.every(isNext)) {
+    // Unless old ones lie before by chance: one flipped bit is likelier than another number.
+    const isUpperOff = named !== undefined && isOneBit(upper ^ named.least)
+    if (!isUpperOff || isOneBit(lower ^ (filling.nodes.length * 2))) return filling
   }
-  const byKey = new Map(taken.map((node) => [node.key, node]))
-  return {
-    nodes: [...byKey.values()].sort((a, b) => (a.key < b.key ? -1 : 1)),
-    overflow,
-    isSound
+  if (named !== undefined) return named
+  const scattered = new Taken(visit, page)
+  const floor = isEven(upper) && upper <= room ? upper : 0
+  for (let index = 0; headerSize + index * 2 + 2 <= page.length; index++) {
+    if (page.readUInt16LE(headerSize + index * 2) >= floor) take(scattered, index)
+  }
+  return scattered
+}
+
+/** Marks the pages of large values. */
+const claim = ({ seen }: TreeVisit, large: ReadonlyArray<Large>, complain: (what: string) => void): void => {
+  for (const { first, pages } of large) {
+    for (let n = first; n < first + pages; n++) {
+      if (seen[n] === 1) complain(`page ${n} is used twice`)
+      seen[n] = 1
+    }
   }
 }
 

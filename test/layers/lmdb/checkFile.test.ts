@@ -27,7 +27,61 @@ const wholeIn = (file: string) => {
   return { whole: whole.size, problems: reading.problems }
 }
 
+/** The pages of records that the latest commit leads to. */
+const leavesOf = (file: string) => {
+  const { file: pages, seen } = readFile(file, { onNode: () => undefined })
+  const isLeaf = (number: number) => seen[number] === 1 && pages.page(number)!.readUInt16LE(18) === PageFlag.Leaf
+  const leaves = [...seen.keys()].filter(isLeaf)
+  pages.close()
+  return { leaves, metas: pages.metas, pageSize: pages.pageSize }
+}
+
+/** Appended in the order of their keys: the last node of a page lies before all others. Then the last ones are deleted. */
+const appended = Effect.gen(function* () {
+  const store = yield* Store
+  for (let n = 0; n < 160; n++) {
+    const transaction = new Transaction()
+    const key = `k${String(n).padStart(4, "0")}`
+    transaction.put(things, key, "x".repeat(n % 10 === 9 ? 9_000 : (n * 37) % 300))
+    yield* store.commit(transaction)
+  }
+  for (const n of [159, 158, 157]) {
+    const transaction = new Transaction()
+    transaction.delete(things, `k0${n}`)
+    yield* store.commit(transaction)
+  }
+})
+
 describe("a file", () => {
+  it.scopedLive(
+    "with a page whose head names too few or too many of its records loses none, and brings none back",
+    () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* appended.pipe(Effect.provide(storeAt(base)))
+        const file = storeFile(base)
+        const sound = readFileSync(file)
+        const all = 157 + 1
+        assert.deepStrictEqual(wholeIn(file), { whole: all, problems: [] })
+        const { leaves, pageSize } = leavesOf(file)
+        assert.isAbove(leaves.length, 5)
+        for (const leaf of leaves) {
+          for (const field of [20, 22]) {
+            for (let bit = 0; bit < 16; bit++) {
+              const bytes = Buffer.from(sound)
+              const at = leaf * pageSize + field
+              bytes.writeUInt16LE(bytes.readUInt16LE(at) ^ (1 << bit), at)
+              writeFileSync(file, bytes)
+              const { problems, whole } = wholeIn(file)
+              const where = `page ${leaf}, ${field === 20 ? "lower" : "upper"}, bit ${bit}`
+              assert.strictEqual(whole, all, `${where}: ${problems}`)
+              assert.isNotEmpty(problems, where)
+            }
+          }
+        }
+      })
+  )
+
   it.scopedLive("whose list of free pages leads to pages of records loses none of these", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory
@@ -37,13 +91,9 @@ describe("a file", () => {
       // And the record of the store itself.
       assert.deepStrictEqual(wholeIn(file), { whole: count + 1, problems: [] })
 
-      const { file: pages, seen } = readFile(file, { onNode: () => undefined })
-      const [, ...leaves] = [...seen.keys()].filter(
-        (number) => seen[number] === 1 && pages.page(number)!.readUInt16LE(18) === PageFlag.Leaf
-      )
-      const { pageSize } = pages
-      const latest = pages.metas[1]!.txn > pages.metas[0]!.txn ? 1 : 0
-      pages.close()
+      const { leaves: found, metas, pageSize } = leavesOf(file)
+      const [, ...leaves] = found
+      const latest = metas[1]!.txn > metas[0]!.txn ? 1 : 0
       assert.isAbove(leaves.length, 10)
       for (const leaf of leaves) {
         const bytes = Buffer.from(sound)
