@@ -98,8 +98,9 @@ export const outcomes = (scripted: Scripted, layer = inMemory) => {
   server.onRequest = () => scripted
   return Effect.gen(function* () {
     const platform = yield* PlatformApi
-    const all: Record<string, string> = {}
-    for (const name of callNames) all[name] = yield* outcome<unknown>(calls(platform)[name])
-    return all as Record<CallName, string>
+    const all = calls(platform)
+    const each = callNames.map((name) => Effect.map(outcome<unknown>(all[name]), (ended) => [name, ended] as const))
+    // At once: some wait for a deadline.
+    return Object.fromEntries(yield* Effect.all(each, { concurrency: "unbounded" })) as Record<CallName, string>
   }).pipe(Effect.provide(layer(server)))
 }

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { eventually, startBroker, startPlugin } from "../kit/broker.js"
+import { eventually, startPlugin } from "../kit/broker.js"
+import { sharedBroker } from "../kit/endToEnd.js"
 
 const send = (from: string, to: string, content: string, metadata?: object) => ({
   endpoint_id: from,
@@ -10,9 +11,11 @@ const send = (from: string, to: string, content: string, metadata?: object) => (
 })
 
 describe("the built broker", () => {
+  const shared = sharedBroker()
+
   it.scopedLive("carries a question and its correlated answer between two plugins", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
+      const broker = yield* shared
       const alice = yield* startPlugin(broker)
       const bob = yield* startPlugin(broker)
       yield* alice.open
@@ -39,7 +42,7 @@ describe("the built broker", () => {
 
   it.scopedLive("A2: a quick reconnect carries the endpoints to the new stream", () =>
     Effect.gen(function* () {
-      const broker = yield* startBroker()
+      const broker = yield* shared
       const alice = yield* startPlugin(broker)
       const first = yield* alice.open
       const a = yield* alice.register({ agent_id: "alice" })

@@ -164,7 +164,7 @@ describe("a running store", () => {
           return transaction
         }
         yield* store.commit(all(0))
-        for (let round = 1; round <= 20; round++) {
+        for (let round = 1; round <= 10; round++) {
           store.unsafeCommit(all(round))
           // Sooner or later within the time a commit takes.
           for (let turn = 0; turn < round % 5; turn++) yield* turns

@@ -75,12 +75,12 @@ describe("plugins on the SDK", () => {
         let broker = yield* startBroker(options)
         const alice = yield* startSdkPlugin(userData, "alice")
         const bob = yield* startSdkPlugin(userData, "bob")
-        const count = 240
+        const count = 150
         yield* alice.send(bob.address, 0, count)
         yield* bob.send(alice.address, 0, count)
         const kills = 3
         for (let kill = 1; kill <= kills; kill++) {
-          yield* until(() => bob.got.length >= kill * 50 && alice.got.length >= kill * 50)
+          yield* until(() => bob.got.length >= kill * 30 && alice.got.length >= kill * 30)
           yield* broker.end("SIGKILL")
           broker = yield* startBroker(options)
         }
