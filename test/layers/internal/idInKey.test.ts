@@ -12,7 +12,7 @@ describe("an id in a key", () => {
     }
   })
 
-  it.prop("is a part of a key, and of no other id", [anyText, fc.string()], ([a, b]) => {
+  it.prop("is a part of a key, and of no other id", [anyText, anyText], ([a, b]) => {
     assert.match(idInKey(a), /^[!-.0-~]{1,128}$/)
     assert.strictEqual(idInKey(a) === idInKey(b), a === b)
   })
