@@ -249,14 +249,15 @@ export const defaults: Settings = Object.fromEntries(
   Object.entries(settings).map(([name, setting]) => [name, setting.default])
 ) as Settings
 
-/** Reads every setting under its own name, with its default. */
-export const description: Config.Config<Settings> = Config.all(
-  Object.fromEntries(
-    Object.entries(settings).map(([name, setting]) => [
-      name,
-      Config.withDefault(Config.nested(setting.config as Config.Config<unknown>, name), setting.default)
-    ])
+/** Reads these settings, each under its own name. Whoever knows which are given takes `defaults` for the rest. */
+export const descriptionOf = (names: ReadonlyArray<SettingName>): Config.Config<Partial<Settings>> =>
+  names.reduce<Config.Config<Partial<Settings>>>(
+    (all, name) =>
+      Config.zipWith(all, Config.nested<unknown>(settings[name].config, name), (values, value) => ({
+        ...values,
+        [name]: value
+      })),
+    Config.succeed({})
   )
-) as unknown as Config.Config<Settings>
 
 export class BrokerConfig extends Context.Tag("broker/BrokerConfig")<BrokerConfig, Settings>() {}
