@@ -1,5 +1,8 @@
 /** What the tests of the built broker share. */
 import type { ChildProcess } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { afterAll, assert, beforeAll } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import type { WebSocket } from "ws"
@@ -27,8 +30,30 @@ export const sharedResource = <A>(make: Effect.Effect<A, unknown, Scope.Scope>):
 }
 
 /** One broker for all tests of a file that do not get in each other's way. */
-export const sharedBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker> =>
+export const sharedBroker = (options: BrokerOptions): Effect.Effect<RunningBroker> =>
   sharedResource(startBroker(options))
+
+let usual: Promise<RunningBroker> | undefined
+
+/**
+ * The broker of usual settings that all files of a test process share. Only for tests that leave it as they found it, but for
+ * endpoints that ended and what they left undispatched: a start is dearer than what most tests do with it.
+ */
+export const usualBroker: Effect.Effect<RunningBroker> = Effect.promise(() => {
+  usual ??= Effect.runPromise(
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const userData = mkdtempSync(join(tmpdir(), "runtime-broker-test-"))
+      const broker = yield* Scope.extend(startBroker({ userData }), scope)
+      process.once("exit", () => {
+        broker.process.kill("SIGKILL")
+        rmSync(userData, { recursive: true, force: true, maxRetries: 5 })
+      })
+      return broker
+    })
+  )
+  return usual
+})
 
 /** A plugin with an open stream and one registered session. */
 export interface Session {

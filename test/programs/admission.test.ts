@@ -2,10 +2,10 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { WebSocket } from "ws"
 import { type RunningBroker, startBroker } from "../kit/broker.js"
-import { refused, sharedBroker, startSession } from "../kit/endToEnd.js"
+import { refused, startSession, usualBroker } from "../kit/endToEnd.js"
 import { head, type RawAnswer, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 
-const shared = sharedBroker()
+const shared = usualBroker
 const bearer = ({ token }: RunningBroker) => `Authorization: Bearer ${token}`
 
 /** `GET /health` with these header lines only. */

@@ -4,7 +4,7 @@ import { networkInterfaces } from "node:os"
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { type RunningBroker, startBroker } from "../kit/broker.js"
-import { type Session, sharedBroker, startSession, statusOf } from "../kit/endToEnd.js"
+import { type Session, startSession, statusOf, usualBroker } from "../kit/endToEnd.js"
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 import { type Route, routes, wellFormed } from "../kit/routes.js"
 
@@ -115,7 +115,7 @@ const isForbidden = (answer: string | undefined) => /^40[13] /.test(answer ?? ""
 /** Routes that end the broker. */
 const ending = ["/v1/operator/stop", "/v1/operator/drain"]
 
-const shared = sharedBroker()
+const shared = usualBroker
 
 describe("S4, S7, S8, E1: every route, with every token and every owner", { timeout: 60_000 }, () => {
   const partiesOf = (broker: RunningBroker, demands: boolean) => {

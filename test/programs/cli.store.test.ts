@@ -15,7 +15,7 @@ import {
   startBroker,
   temporaryDirectory
 } from "../kit/broker.js"
-import { inboxOf, logged, sharedBroker, sharedResource, startSession } from "../kit/endToEnd.js"
+import { inboxOf, logged, sharedResource, startSession, usualBroker } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
 import { cli, cliOf, here, hereOf, linesOf, stored } from "../kit/operatorCli.js"
 
@@ -63,7 +63,7 @@ const failed = (ended: Exited, ...words: ReadonlyArray<string>) => {
 }
 
 describe.concurrent("the store of a running broker", patience, () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("is inspected and verified", () =>
     Effect.gen(function* () {

@@ -22,7 +22,7 @@ const processIsThere = (pid: number) => {
   }
 }
 
-const shared = sharedBroker()
+const shared = sharedBroker({})
 
 describe.concurrent("status", patience, () => {
   it.scopedLive("tells in words what the broker holds", () =>

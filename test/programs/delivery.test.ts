@@ -11,7 +11,7 @@ const send = (from: string, to: string, content: string, metadata?: object) => (
 })
 
 describe("the built broker", () => {
-  const shared = sharedBroker()
+  const shared = sharedBroker({})
 
   it.scopedLive("carries a question and its correlated answer between two plugins", () =>
     Effect.gen(function* () {

@@ -10,7 +10,7 @@ const own = ({ port, token }: RunningBroker) => [`Host: 127.0.0.1:${port}`, `Aut
 const initialize = JSON.stringify({ client_protocol_version: "1.1", client_kind: "test" })
 
 describe("L4: HTTP in its rarer forms", () => {
-  const shared = sharedBroker()
+  const shared = sharedBroker({})
 
   it.scopedLive("a request without Host is refused by admission, in its words", () =>
     Effect.gen(function* () {

@@ -26,7 +26,7 @@ const next = (plugin: Plugin) => Effect.map(plugin.take(1), ([frame]) => frame!)
 const marks = (frames: ReadonlyArray<MessageReceived>) =>
   frames.map(({ content, redelivered }) => (redelivered ? `${content} again` : content))
 
-const usual = sharedBroker()
+const usual = sharedBroker({})
 
 describe.concurrent("a plugin with receipts", () => {
   const shared = sharedBroker({ settings: { nackDelayMs: 50, deliveryLimit: 3, windowMessages: 4 } })

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { SendResult } from "../../src/services/ipc/StreamFrame.js"
 import { eventually } from "../kit/broker.js"
-import { contentsOf, type Session, sharedBroker, startSession } from "../kit/endToEnd.js"
+import { contentsOf, type Session, startSession, usualBroker } from "../kit/endToEnd.js"
 
 /** Sends over the session's stream, and waits for the answer. */
 const sendOver = (
@@ -21,7 +21,7 @@ const sendOver = (
   })
 
 describe("sends over the plugin's stream", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("are announced, delivered and answered as by the route", () =>
     Effect.gen(function* () {

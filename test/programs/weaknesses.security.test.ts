@@ -17,12 +17,12 @@ import { dirname, join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { environmentOf, eventually, runProgram, startBroker, startPlugin, temporaryDirectory } from "../kit/broker.js"
-import { contentsOf, refused, registerAgain, sharedBroker, sharedResource, startSession } from "../kit/endToEnd.js"
+import { contentsOf, refused, registerAgain, sharedResource, startSession, usualBroker } from "../kit/endToEnd.js"
 import { modeOf } from "../kit/ground.js"
 import { head, rawRequest } from "../kit/rawHttp.js"
 
 describe("E: security", { timeout: 60_000 }, () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("E1: another plugin with the shared token neither sends as an endpoint nor ends it", () =>
     Effect.gen(function* () {

@@ -13,10 +13,10 @@ import {
   refused,
   registerAgain,
   reopen,
-  sharedBroker,
   startSession,
   statusOf,
-  untilState
+  untilState,
+  usualBroker
 } from "../kit/endToEnd.js"
 import { head } from "../kit/rawHttp.js"
 
@@ -26,7 +26,7 @@ const dispatch = (broker: RunningBroker, undispatched_id: string, target_endpoin
 const accountsBalance = (broker: RunningBroker) =>
   Effect.map(broker.status, ({ books }) => assert.strictEqual(books.unaccounted, 0))
 
-const shared = sharedBroker()
+const shared = usualBroker
 
 describe.concurrent("A: message loss", () => {
   it.scopedLive("A2: a stream closed and opened at once keeps its endpoint reachable, twenty times over", () =>

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { type RunningBroker, startBroker } from "../../kit/broker.js"
-import { inboxNow, inboxOf, refused, sharedBroker, startSession, untilState } from "../../kit/endToEnd.js"
+import { inboxNow, inboxOf, refused, startSession, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = "/v1/dispatch"
 
 describe("POST /v1/dispatch", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const dispatch = (broker: RunningBroker, undispatched_id: unknown, target_endpoint_id: unknown) =>
     broker.call("POST", path, { undispatched_id, target_endpoint_id })
 

@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, type RunningBroker, startBroker } from "../../kit/broker.js"
-import { refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
+import { refused, sharedBroker, startSession, usualBroker } from "../../kit/endToEnd.js"
 import { head, postInChunks, rawRequest } from "../../kit/rawHttp.js"
 
 const posts = [
@@ -31,7 +31,7 @@ const jsonOf = (bytes: number) => `{"client_kind":"${"x".repeat(bytes - 18)}"}`
 /** Objects in objects, `depth` levels of them. */
 const nested = (depth: number): string => `${'{"a":'.repeat(depth - 1)}{}${"}".repeat(depth - 1)}`
 
-const shared = sharedBroker()
+const shared = usualBroker
 
 describe("bodies", () => {
   it.scopedLive("F1: one that is no JSON is 400 on every route", () =>

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { refused, sharedBroker } from "../../kit/endToEnd.js"
+import { refused, usualBroker } from "../../kit/endToEnd.js"
 
 const packageVersion: string = JSON.parse(
   readFileSync(new URL("../../../package.json", import.meta.url), "utf8")
@@ -22,7 +22,7 @@ const known = [
 ]
 
 describe("GET /health", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const noToken = { authorization: "" }
 
   it.scopedLive("S4: says ok and no more without a token", () =>

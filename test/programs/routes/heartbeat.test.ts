@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { refused, sharedBroker, startSession, untilState } from "../../kit/endToEnd.js"
+import { refused, startSession, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = (id: string) => `/v1/endpoint/${id}/heartbeat`
 
 describe("POST /v1/endpoint/{id}/heartbeat", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("says ok for an active endpoint, with or without a body", () =>
     Effect.gen(function* () {

@@ -1,13 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { refused, sharedBroker } from "../../kit/endToEnd.js"
+import { refused, usualBroker } from "../../kit/endToEnd.js"
 
 const path = "/v1/initialize"
 const hello = { client_protocol_version: "1.1", client_kind: "test", client_version: "3.4.0" }
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 describe("POST /v1/initialize", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("says protocol, version, capabilities and presence, and a new session id each time", () =>
     Effect.gen(function* () {

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { refused, sharedBroker } from "../../kit/endToEnd.js"
+import { refused, usualBroker } from "../../kit/endToEnd.js"
 
 const routes: Record<string, ReadonlyArray<string>> = {
   "/health": ["get"],
@@ -29,7 +29,7 @@ const routes: Record<string, ReadonlyArray<string>> = {
 const open = ["/health", "/v1/proof"]
 
 describe("GET /openapi.json", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const document = Effect.flatMap(shared, (broker) =>
     Effect.map(broker.call("GET", "/openapi.json"), ({ body, headers, status }) => {
       assert.strictEqual(status, 200)

@@ -2,12 +2,12 @@ import { createHmac } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { RunningBroker } from "../../kit/broker.js"
-import { refused, sharedBroker } from "../../kit/endToEnd.js"
+import { refused, usualBroker } from "../../kit/endToEnd.js"
 
 const nonce = "00112233445566778899aabbccddeeff"
 
 describe("GET /v1/proof", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const noToken = { authorization: "" }
   const ask = (broker: RunningBroker, query: string) => broker.call("GET", `/v1/proof${query}`, undefined, noToken)
   const expected = ({ port, token }: RunningBroker, text: string) =>

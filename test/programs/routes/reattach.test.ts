@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { startPlugin } from "../../kit/broker.js"
-import { refused, sharedBroker, startSession, statusOf, untilState } from "../../kit/endToEnd.js"
+import { refused, startSession, statusOf, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = (id: string) => `/v1/endpoint/${id}/reattach`
 
 describe("POST /v1/endpoint/{id}/reattach", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   /** A session whose stream was cut. */
   const away = (capabilities: ReadonlyArray<string> = ["push_receipt_ack_v1"]) =>

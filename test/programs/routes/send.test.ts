@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { refused, type Session, sharedBroker, startSession, untilState } from "../../kit/endToEnd.js"
+import { refused, type Session, startSession, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = "/v1/send"
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 describe("POST /v1/send", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const two = Effect.gen(function* () {
     const broker = yield* shared
     return { broker, alice: yield* startSession(broker), bob: yield* startSession(broker) }

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { Audit, Inspection, Verification } from "../../../src/services/ipc/StoreGroup.js"
-import { inboxOf, refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
+import { inboxOf, refused, sharedBroker, startSession, usualBroker } from "../../kit/endToEnd.js"
 import { stored } from "../../kit/operatorCli.js"
 import { Pipeline } from "../../kit/pipeline.js"
 
 describe("the routes of the store", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("say what it holds, whether it is sound, and that the books agree with it", () =>
     Effect.gen(function* () {

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, type RunningBroker, startBroker, startPlugin } from "../../kit/broker.js"
-import { logged, refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
+import { logged, refused, startSession, usualBroker } from "../../kit/endToEnd.js"
 import { head, rawRequest, upgradeHeaders } from "../../kit/rawHttp.js"
 import { idleProcess } from "../../kit/startedProcess.js"
 
@@ -12,7 +12,7 @@ const upgrade = (broker: RunningBroker, headers: ReadonlyArray<string>, target =
 const bearer = (broker: RunningBroker) => `Authorization: Bearer ${broker.token}`
 
 describe("WS /v1/stream", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("opens for a token and a process id", () =>
     Effect.gen(function* () {

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { logged, refused, sharedBroker, startSession, statusOf, untilState } from "../../kit/endToEnd.js"
+import { logged, refused, startSession, statusOf, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = (id: string) => `/v1/endpoint/${id}/task-hint`
 
 describe("POST /v1/endpoint/{id}/task-hint", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
   const withSession = (capabilities: ReadonlyArray<string> = []) =>
     Effect.gen(function* () {
       const broker = yield* shared

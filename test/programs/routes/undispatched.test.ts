@@ -7,7 +7,7 @@ const path = "/v1/undispatched"
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
 describe("GET /v1/undispatched", () => {
-  const shared = sharedBroker()
+  const shared = sharedBroker({})
 
   it.scopedLive("is empty at first", () =>
     Effect.gen(function* () {

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { inboxOf, refused, sharedBroker, startSession, statusOf, untilState } from "../../kit/endToEnd.js"
+import { inboxOf, refused, startSession, statusOf, untilState, usualBroker } from "../../kit/endToEnd.js"
 
 const path = (id: string) => `/v1/endpoint/${id}`
 
 describe("DELETE /v1/endpoint/{id}", () => {
-  const shared = sharedBroker()
+  const shared = usualBroker
 
   it.scopedLive("closes an active endpoint; its stream and its other endpoints stay", () =>
     Effect.gen(function* () {
