@@ -5,8 +5,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import type { Duplex } from "node:stream"
-import { HttpApiBuilder, HttpRouter, HttpServerRequest } from "@effect/platform"
-import { NodeHttpServer } from "@effect/platform-node"
+import { Etag, HttpApiBuilder, HttpRouter, HttpServerRequest } from "@effect/platform"
+import { NodeFileSystem, NodeHttpPlatform, NodeHttpServer, NodePath } from "@effect/platform-node"
 import type { Scope } from "effect"
 import { Data, Effect, Layer, Redacted } from "effect"
 import { BrokerConfig, type Settings } from "../services/BrokerConfig.js"
@@ -184,7 +184,9 @@ export const layer = Layer.scoped(
 ).pipe(
   Layer.provide(HttpApiBuilder.middleware(Effect.map(EventLog, (log) => answerRefusals(log)))),
   Layer.provide(api),
-  Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer, NodeHttpServer.layerContext])
+  Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
+  // What a platform's handler may ask for; without the rest of its context, which takes time at each start.
+  Layer.provide([NodeHttpPlatform.layer, Etag.layerWeak, NodeFileSystem.layer, NodePath.layer])
 )
 
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
