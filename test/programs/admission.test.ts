@@ -5,7 +5,6 @@ import { type RunningBroker, startBroker } from "../kit/broker.js"
 import { refused, startSession, usualBroker } from "../kit/endToEnd.js"
 import { head, type RawAnswer, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 
-const shared = usualBroker
 const bearer = ({ token }: RunningBroker) => `Authorization: Bearer ${token}`
 
 /** `GET /health` with these header lines only. */
@@ -53,7 +52,7 @@ const foreignHosts = (port: number): ReadonlyArray<string> => [
 describe.concurrent("S2: the Host header", () => {
   it.scopedLive("may be any name of this broker on loopback, in any case", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const name of ["127.0.0.1", "localhost", "LocalHost", "[::1]"]) {
         const answer = yield* get(broker, [`Host: ${name}:${broker.port}`, bearer(broker)])
         assert.strictEqual(answer.status, 200, name)
@@ -65,7 +64,7 @@ describe.concurrent("S2: the Host header", () => {
 
   it.scopedLive("is refused under every other name, with a good token and without", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const host of foreignHosts(broker.port)) {
         for (const headers of [[`Host: ${host}`], [`Host: ${host}`, bearer(broker)]]) {
           refused(yield* get(broker, headers), 403, "host_not_allowed", String(broker.port))
@@ -76,7 +75,7 @@ describe.concurrent("S2: the Host header", () => {
 
   it.scopedLive("is refused under every other name on an upgrade", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const host of foreignHosts(broker.port)) {
         refused(yield* upgrade(broker, [`Host: ${host}`]), 403, "host_not_allowed")
       }
@@ -85,7 +84,7 @@ describe.concurrent("S2: the Host header", () => {
 
   it.scopedLive("is refused when it is missing", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const missing = yield* get(broker, [bearer(broker)])
       assert.isTrue(missing.status === 400 || missing.status === 403, String(missing.status))
       const old = yield* rawRequest(broker.port, `GET /health HTTP/1.0\r\n${bearer(broker)}\r\n\r\n`)
@@ -97,7 +96,7 @@ describe.concurrent("S2: the Host header", () => {
 
   it.scopedLive("is refused when it comes twice, even when both are good", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const other of [own(broker), "Host: evil.example", "hOST: evil.example"]) {
         for (const headers of [
           [own(broker), other],
@@ -113,7 +112,7 @@ describe.concurrent("S2: the Host header", () => {
 
   it.scopedLive("does not help a request whose target names a host of its own", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const target of [`http://evil.example/health`, `${broker.url}/health`, "//evil.example/health"]) {
         const answer = yield* get(broker, [own(broker), bearer(broker)], target)
         assert.isTrue(answer.status === 403 || answer.status === 404, `${target} ${answer.status}`)
@@ -144,7 +143,7 @@ describe.concurrent("S3: the Origin header", () => {
 
   it.scopedLive("is refused when it is another's, with a good token and without, on HTTP and on an upgrade", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const origin of foreign(broker.port)) {
         const line = `Origin: ${origin}`
         refused(yield* get(broker, [own(broker), line, bearer(broker)]), 403, "origin_not_allowed")
@@ -156,7 +155,7 @@ describe.concurrent("S3: the Origin header", () => {
 
   it.scopedLive("is allowed when it is the broker's own, once", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const name of ["127.0.0.1", "localhost", "[::1]"]) {
         const line = `Origin: http://${name}:${broker.port}`
         assert.strictEqual((yield* get(broker, [own(broker), line])).status, 200, name)
@@ -169,7 +168,7 @@ describe.concurrent("S3: the Origin header", () => {
 
   it.scopedLive("a web page finds no WebSocket here, whatever it knows", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const seen = yield* Effect.async<string>((resume) => {
         const socket = new WebSocket(`${broker.url.replace("http", "ws")}/v1/stream`, {
           origin: "http://evil.example",
@@ -184,7 +183,7 @@ describe.concurrent("S3: the Origin header", () => {
 
   it.scopedLive("no answer ever carries a CORS header, a preflight least of all", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const preflight = ["Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization"]
       const options = (headers: ReadonlyArray<string>) =>
         rawRequest(broker.port, head("OPTIONS /v1/send", [own(broker), ...headers, ...preflight]))
@@ -214,7 +213,7 @@ describe.concurrent("S6: the token", () => {
 
   it.scopedLive("is taken after Bearer, and bare", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const authorization of [`Bearer ${broker.token}`, broker.token]) {
         assert.strictEqual((yield* undispatched(broker, authorization)).status, 200)
       }
@@ -223,7 +222,7 @@ describe.concurrent("S6: the token", () => {
 
   it.scopedLive("is refused in every other form", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { token } = broker
       const forms = [
         "",
@@ -253,7 +252,7 @@ describe.concurrent("S6: the token", () => {
 
   it.scopedLive("is 32 random bytes in base64url, another one for each role", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       assert.match(broker.token, /^[A-Za-z0-9_-]{43}$/)
       assert.match(broker.operatorToken, /^[A-Za-z0-9_-]{43}$/)
       assert.notStrictEqual(broker.token, broker.operatorToken)
@@ -264,7 +263,7 @@ describe.concurrent("S6: the token", () => {
 describe.concurrent("S8: roles", () => {
   it.scopedLive("the operator's token opens the plugins' routes", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker)
       const headers = { authorization: `Bearer ${broker.operatorToken}` }
       const body = { endpoint_id: session.id, to: session.address, content: "from the operator" }

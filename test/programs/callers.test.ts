@@ -115,8 +115,6 @@ const isForbidden = (answer: string | undefined) => /^40[13] /.test(answer ?? ""
 /** Routes that end the broker. */
 const ending = ["/v1/operator/stop", "/v1/operator/drain"]
 
-const shared = usualBroker
-
 describe("S4, S7, S8, E1: every route, with every token and every owner", { timeout: 60_000 }, () => {
   const partiesOf = (broker: RunningBroker, demands: boolean) => {
     const capabilities = ["push_receipt_ack_v1", ...(demands ? ["endpoint_owner_token_v1"] : [])]
@@ -142,7 +140,7 @@ describe("S4, S7, S8, E1: every route, with every token and every owner", { time
       `refuses with the right code and does nothing: an endpoint ${demands ? "with" : "without"} token`,
       () =>
         Effect.gen(function* () {
-          const broker = yield* shared
+          const broker = yield* usualBroker
           const parties = yield* partiesOf(broker, demands)
           const { id, plugin } = parties.owner
           const before = yield* statusOf(broker, id)
@@ -162,7 +160,7 @@ describe("S4, S7, S8, E1: every route, with every token and every owner", { time
 
     it.scopedLive(`lets everybody else through: an endpoint ${demands ? "with" : "without"} token`, () =>
       Effect.gen(function* () {
-        const broker = yield* shared
+        const broker = yield* usualBroker
         let parties = yield* partiesOf(broker, demands)
         const wrong: Array<string> = []
         for (const one of cases.filter((one) => one.demands === demands)) {
@@ -197,7 +195,7 @@ describe("S4, S7, S8, E1: every route, with every token and every owner", { time
 
   it.scopedLive("S4: the stream opens with either token, and with no other", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const opened = (lines: ReadonlyArray<string>) =>
         Effect.map(
           rawRequest(
@@ -222,7 +220,7 @@ describe("S4, S7, S8, E1: every route, with every token and every owner", { time
 describe("S1: the port", () => {
   it.scopedLive("answers on 127.0.0.1, and on no other address of this machine", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const addresses = Object.values(networkInterfaces()).flatMap((list) => (list ?? []).map(({ address }) => address))
       for (const address of new Set([...addresses, "::1", "127.0.0.2"])) {
         if (address === "127.0.0.1") continue

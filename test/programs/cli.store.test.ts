@@ -63,11 +63,9 @@ const failed = (ended: Exited, ...words: ReadonlyArray<string>) => {
 }
 
 describe.concurrent("the store of a running broker", patience, () => {
-  const shared = usualBroker
-
   it.scopedLive("is inspected and verified", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       yield* fill(broker, "inspected")
       const found = inspected(done(yield* hereOf(broker, "store", "inspect", "--json")))
       assert.strictEqual(found.directory, join(broker.directory, "store"))
@@ -83,7 +81,7 @@ describe.concurrent("the store of a running broker", patience, () => {
 
   it.scopedLive("is exported, to standard output or to a file for this user only", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       yield* fill(broker, "exported · ünï")
       const text = done(yield* cliOf(broker, "store", "export"))
       const records = linesOf(text).map((line) => JSON.parse(line))
@@ -102,7 +100,7 @@ describe.concurrent("the store of a running broker", patience, () => {
 
   it.scopedLive("is not made smaller: a sentence says what to do", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const before = statSync(fileOf(broker)).ino
       failed(yield* hereOf(broker, "store", "compact"), `process ${broker.pid}`, "runtime-broker stop")
       const copy = join(yield* temporaryDirectory, "copy")

@@ -21,11 +21,9 @@ const sendOver = (
   })
 
 describe("sends over the plugin's stream", () => {
-  const shared = usualBroker
-
   it.scopedLive("are announced, delivered and answered as by the route", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const [from, to] = [yield* startSession(broker), yield* startSession(broker)]
       const health = yield* broker.call("GET", "/health")
       assert.strictEqual(health.body.capabilities.stream_send_v1, true)
@@ -39,7 +37,7 @@ describe("sends over the plugin's stream", () => {
 
   it.scopedLive("share their idempotency keys with the route", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const [from, to] = [yield* startSession(broker), yield* startSession(broker)]
       const message = { to: to.address, content: "once", idempotency_key: "k" }
       const first = yield* sendOver(from, { request_id: "1", ...message })
@@ -53,7 +51,7 @@ describe("sends over the plugin's stream", () => {
 
   it.scopedLive("S7: speak for no endpoint of another process, and for none without the token it demands", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const capabilities = ["push_receipt_ack_v1", "endpoint_owner_token_v1"]
       const [other, guarded] = [yield* startSession(broker), yield* startSession(broker, { capabilities })]
       const message = { to: other.address, content: "forged" }
@@ -71,7 +69,7 @@ describe("sends over the plugin's stream", () => {
     "in any number: a plugin that reads no answers for a while gets every one, and others are served meanwhile",
     () =>
       Effect.gen(function* () {
-        const broker = yield* shared
+        const broker = yield* usualBroker
         const [from, to] = [yield* startSession(broker), yield* startSession(broker)]
         const count = 2_000
         from.socket.pause()

@@ -22,11 +22,9 @@ import { modeOf } from "../kit/ground.js"
 import { head, rawRequest } from "../kit/rawHttp.js"
 
 describe("E: security", { timeout: 60_000 }, () => {
-  const shared = usualBroker
-
   it.scopedLive("E1: another plugin with the shared token neither sends as an endpoint nor ends it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const [owner, other] = [yield* startSession(broker), yield* startSession(broker)]
       const send = { endpoint_id: owner.id, to: other.address, content: "forged" }
       refused(yield* other.plugin.call("POST", "/v1/send", send), 403, "endpoint_pid_mismatch")
@@ -40,7 +38,7 @@ describe("E: security", { timeout: 60_000 }, () => {
     "E2: whoever only says a plugin's process id acts for none of its endpoints that demand their token",
     () =>
       Effect.gen(function* () {
-        const broker = yield* shared
+        const broker = yield* usualBroker
         const capabilities = ["push_receipt_ack_v1", "endpoint_owner_token_v1"]
         const [owner, sender] = [yield* startSession(broker, { capabilities }), yield* startSession(broker)]
         const { id, ownerToken, plugin } = owner
@@ -73,7 +71,7 @@ describe("E: security", { timeout: 60_000 }, () => {
 
   it.scopedLive("E7: on loopback a stranger learns that a broker is there, and a rebound name not even that", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const get = (target: string, ...headers: ReadonlyArray<string>) =>
         rawRequest(broker.port, head(`GET ${target}`, headers))
       const own = `Host: 127.0.0.1:${broker.port}`

@@ -26,12 +26,10 @@ const dispatch = (broker: RunningBroker, undispatched_id: string, target_endpoin
 const accountsBalance = (broker: RunningBroker) =>
   Effect.map(broker.status, ({ books }) => assert.strictEqual(books.unaccounted, 0))
 
-const shared = usualBroker
-
 describe.concurrent("A: message loss", () => {
   it.scopedLive("A2: a stream closed and opened at once keeps its endpoint reachable, twenty times over", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const [session, sender] = [yield* startSession(broker), yield* startSession(broker)]
       const contents = Array.from({ length: 20 }, (_, n) => `A2 ${n}`)
       for (const content of contents) {
@@ -48,7 +46,7 @@ describe.concurrent("A: message loss", () => {
 
   it.scopedLive("A3: what is dispatched to an endpoint whose stream was replaced arrives", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker)
       yield* session.send(`local:${session.agent}`, "A3")
       const [item] = yield* inboxOf(broker, "A3")
@@ -60,7 +58,7 @@ describe.concurrent("A: message loss", () => {
 
   it.scopedLive("A3: what is dispatched to a stream that ends before it acknowledges arrives on the next", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker, { acknowledges: false })
       yield* session.send(`local:${session.agent}`, "A3 again")
       const [item] = yield* inboxOf(broker, "A3 again")
@@ -76,7 +74,7 @@ describe.concurrent("A: message loss", () => {
 
   it.scopedLive("A4: a stream that ends while its plugin registers leaves no endpoint active without a stream", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (let n = 0; n < 15; n++) {
         const plugin = yield* startPlugin(broker)
         yield* plugin.open
@@ -147,7 +145,7 @@ describe.concurrent("A: message loss", () => {
 describe.concurrent("B: ordering and duplicates", () => {
   it.scopedLive("B6: a message whose dispatch failed keeps its place in the list", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker)
       const contents = ["B6 1", "B6 2", "B6 3"]
       for (const content of contents) yield* session.send(`local:${session.agent}`, content)
@@ -160,7 +158,7 @@ describe.concurrent("B: ordering and duplicates", () => {
 
   it.scopedLive("B8: messages handed in without waiting for answers arrive in their order", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker)
       const contents = Array.from({ length: 100 }, (_, n) => `B8 ${n}`)
       const requests = contents.map((content) => {
@@ -202,7 +200,7 @@ describe.concurrent("B: ordering and duplicates", () => {
     "B12: of two endpoints in one conversation the answer reaches the one that asked, never its sender",
     () =>
       Effect.gen(function* () {
-        const broker = yield* shared
+        const broker = yield* usualBroker
         const team = { agent_id: "team" }
         const first = yield* startSession(broker, {}, team)
         const second = yield* startSession(broker, {}, team)
@@ -229,7 +227,7 @@ describe.concurrent("B: ordering and duplicates", () => {
 
   it.scopedLive("B13: a conversation that reached a second endpoint may still be answered by the first", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const asking = yield* startSession(broker)
       const helpers = [yield* startSession(broker), yield* startSession(broker)] as const
       yield* asking.send(helpers[0].address, "who helps?")

@@ -6,14 +6,13 @@ import { inboxNow, inboxOf, refused, startSession, untilState, usualBroker } fro
 const path = "/v1/dispatch"
 
 describe("POST /v1/dispatch", () => {
-  const shared = usualBroker
   const dispatch = (broker: RunningBroker, undispatched_id: unknown, target_endpoint_id: unknown) =>
     broker.call("POST", path, { undispatched_id, target_endpoint_id })
 
   /** A session, and an undispatched message it sent. */
   const withItem = (content: string, broker?: RunningBroker) =>
     Effect.gen(function* () {
-      const on = broker ?? (yield* shared)
+      const on = broker ?? (yield* usualBroker)
       const session = yield* startSession(on)
       const { body } = yield* session.send(`local:${session.agent}`, content, { metadata: { topic: "x" } })
       yield* inboxOf(on, content)
@@ -100,7 +99,7 @@ describe("POST /v1/dispatch", () => {
 
   it.scopedLive("F3: refuses a missing or wrong field by the route's own code and names it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const value of [undefined, null, "", 7, {}, []]) {
         refused(yield* dispatch(broker, value, "x"), 400, "dispatch_body_invalid", "undispatched_id")
         refused(yield* dispatch(broker, "x", value), 400, "dispatch_body_invalid", "target_endpoint_id")
@@ -133,7 +132,7 @@ describe("POST /v1/dispatch", () => {
 
   it.scopedLive("wants a token and a POST", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       refused(yield* broker.call("POST", path, {}, { authorization: "Bearer wrong" }), 401, "unauthorized")
       refused(yield* broker.call("GET", path), 404, "not_found", path)
     })

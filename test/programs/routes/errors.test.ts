@@ -31,12 +31,10 @@ const jsonOf = (bytes: number) => `{"client_kind":"${"x".repeat(bytes - 18)}"}`
 /** Objects in objects, `depth` levels of them. */
 const nested = (depth: number): string => `${'{"a":'.repeat(depth - 1)}{}${"}".repeat(depth - 1)}`
 
-const shared = usualBroker
-
 describe("bodies", () => {
   it.scopedLive("F1: one that is no JSON is 400 on every route", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of posts) {
         for (const body of ["{", '{"a":1}x', "\u0000", "NaN"]) {
           refused(yield* broker.call("POST", path, body), 400, "bad_request", "JSON")
@@ -47,7 +45,7 @@ describe("bodies", () => {
 
   it.scopedLive("F3: null, a scalar and a list are 400 on every route that takes fields", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of posts.filter((path) => !path.endsWith("heartbeat"))) {
         for (const body of ["null", "7", '"text"', "[{}]"]) {
           const answer = yield* broker.call("POST", path, body)
@@ -61,7 +59,7 @@ describe("bodies", () => {
 
   it.scopedLive("F3: none at all is an object without fields", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of posts.filter((path) => !path.endsWith("heartbeat"))) {
         const none = yield* broker.call("POST", path)
         const empty = yield* broker.call("POST", path, {})
@@ -74,7 +72,7 @@ describe("bodies", () => {
 
   it.scopedLive("F3: no value of any field makes a fault", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const good = { plugin_pid: 1, kind: "x", endpoint_id: "x", to: "x", content: "x", task_hint: "x" }
       for (const [path, fields] of Object.entries(fieldsOf)) {
         for (const field of fields) {
@@ -90,7 +88,7 @@ describe("bodies", () => {
 
   it.scopedLive("F3: a refusal says what JSON a field must be, not how the code behind spells it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const send = { endpoint_id: "x", to: "x", content: "x" }
       const register = { plugin_pid: 1, kind: "x" }
       const resume = 'an object with "endpoint_id" and "endpoint_owner_token"'
@@ -121,7 +119,7 @@ describe("bodies", () => {
 
   it.scopedLive("S11: no refusal repeats a message, a hint or a token", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const answers = [
         yield* broker.call("POST", "/v1/send", '{"content":"s3cret"'),
         yield* broker.call("POST", "/v1/send", { endpoint_id: "x", to: "x", content: ["s3cret"] }),
@@ -139,7 +137,7 @@ describe("bodies", () => {
 
   it.scopedLive("F2: one over 1 MiB is 413, with content-length", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of posts) refused(yield* broker.call("POST", path, jsonOf(2 * MiB)), 413, "body_too_large")
       refused(yield* broker.call("POST", "/v1/send", jsonOf(MiB + 1)), 413, "body_too_large", String(MiB))
     })
@@ -147,7 +145,7 @@ describe("bodies", () => {
 
   it.scopedLive("F2: one over 1 MiB is 413, also in chunks without content-length", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const headers = { authorization: `Bearer ${broker.token}` }
       const chunks = Array.from({ length: 32 }, () => "x".repeat(64 * 1024))
       refused(yield* postInChunks(`${broker.url}/v1/send`, headers, chunks), 413, "body_too_large", String(MiB))
@@ -156,7 +154,7 @@ describe("bodies", () => {
 
   it.scopedLive("S9: one of exactly 1 MiB is read", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const headers = { authorization: `Bearer ${broker.token}` }
       refused(yield* broker.call("POST", "/v1/initialize", jsonOf(MiB)), 400, "bad_request", "client_protocol_version")
       const chunked = yield* postInChunks(`${broker.url}/v1/initialize`, headers, [jsonOf(MiB)])
@@ -166,7 +164,7 @@ describe("bodies", () => {
 
   it.scopedLive("S9: one that nests deeper than 64 levels is 400, one of 64 is read", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { address, id, plugin } = yield* startSession(broker)
       for (const path of posts) {
         refused(yield* broker.call("POST", path, nested(65)), 400, "bad_request", "64")
@@ -181,7 +179,7 @@ describe("bodies", () => {
 
   it.scopedLive("are JSON whatever the content type says", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const body = JSON.stringify({ client_protocol_version: "1.1", client_kind: "x" })
       for (const type of ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "x"]) {
         const answer = yield* broker.call("POST", "/v1/initialize", body, { "content-type": type })
@@ -204,7 +202,7 @@ describe("bodies", () => {
 describe("paths and methods", () => {
   it.scopedLive("one nobody knows is 404 and names the target, after the token was checked", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of ["/", "/nothing", "/v1", "/v1/", "/v2/send", "/v1/nothing?x=1&y=%zz", "/v1/send/x", "*"]) {
         const target = path === "*" ? "/*" : path
         const answer = yield* broker.call("POST", target, {})
@@ -219,7 +217,7 @@ describe("paths and methods", () => {
 
   it.scopedLive("one nobody knows is 404 whatever its body", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const body of ["{", "null", nested(100)]) {
         refused(yield* broker.call("POST", "/nothing", body), 404, "not_found", "/nothing")
         refused(yield* broker.call("PUT", "/v1/send", body), 404, "not_found", "/v1/send")
@@ -229,7 +227,7 @@ describe("paths and methods", () => {
 
   it.scopedLive("a malformed percent escape is 400 and names it, after the token was checked", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of ["/v1/endpoint/%/heartbeat", "/v1/%zz", "/%c3%28", "/v1/endpoint/%e0%a4%a"]) {
         refused(yield* broker.call("POST", path, {}), 400, "bad_request", path)
         refused(yield* broker.call("POST", path, {}, { authorization: "" }), 401, "unauthorized")
@@ -239,7 +237,7 @@ describe("paths and methods", () => {
 
   it.scopedLive("F13: a query string, also a malformed one, makes no difference", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of posts) {
         const plain = yield* broker.call("POST", path, {})
         for (const query of ["?", "?plugin_pid=1&kind=x", "?%zz?b=/v1/operator/status"]) {
@@ -272,7 +270,7 @@ describe("requests that are none", () => {
 
   it.scopedLive("L4: what is no HTTP is 400, and the broker goes on", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const text of [
         "\u0016\u0003\u0001\u0002\u0000\r\n\r\n",
         "hello\r\n\r\n",
@@ -287,7 +285,7 @@ describe("requests that are none", () => {
 
   it.scopedLive("L4: headers without end are 431", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const answer = yield* rawRequest(broker.port, head("GET /health", [`x: ${"y".repeat(100_000)}`]))
       assert.strictEqual(answer.status, 431)
       assert.isString(answer.body.message)
@@ -297,7 +295,7 @@ describe("requests that are none", () => {
 
   it.scopedLive("L4: a client that hangs up in the middle of its body harms nobody", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { address, plugin, send } = yield* startSession(broker)
       const lines = [`Host: 127.0.0.1:${broker.port}`, `Authorization: Bearer ${broker.token}`]
       yield* Effect.forEach(Array.from({ length: 20 }), () =>

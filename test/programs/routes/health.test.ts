@@ -22,12 +22,11 @@ const known = [
 ]
 
 describe("GET /health", () => {
-  const shared = usualBroker
   const noToken = { authorization: "" }
 
   it.scopedLive("S4: says ok and no more without a token", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const answer = yield* Effect.promise(() => fetch(`${broker.url}/health`))
       assert.strictEqual(answer.status, 200)
       assert.deepStrictEqual(yield* Effect.promise(() => answer.json()), { ok: true })
@@ -37,7 +36,7 @@ describe("GET /health", () => {
 
   it.scopedLive("S4: says no more to a wrong token than to none", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const authorization of ["Bearer wrong", "Bearer ", "Basic dTpw", `Bearer ${broker.token}x`]) {
         const answer = yield* broker.call("GET", "/health", undefined, { authorization })
         assert.deepStrictEqual([answer.status, answer.body], [200, { ok: true }], authorization)
@@ -47,7 +46,7 @@ describe("GET /health", () => {
 
   it.scopedLive("says version, protocol and capabilities to the plugin token and to the operator token", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const answer of [yield* broker.call("GET", "/health"), yield* broker.operator("GET", "/health")]) {
         assert.strictEqual(answer.status, 200)
         const { capabilities, ...rest } = answer.body
@@ -65,14 +64,14 @@ describe("GET /health", () => {
 
   it.scopedLive("names its version so that no published launcher can compare it with its own", () =>
     Effect.gen(function* () {
-      const { body } = yield* (yield* shared).call("GET", "/health")
+      const { body } = yield* (yield* usualBroker).call("GET", "/health")
       assert.notMatch(body.version, /^\d+\.\d+\.\d+([-+].*)?$/)
     })
   )
 
   it.scopedLive("F13: a query string makes no difference", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of ["/health?x=1", "/health?", "/health?a=%zz&b"]) {
         const plain = yield* broker.call("GET", path, undefined, noToken)
         assert.deepStrictEqual([plain.status, plain.body], [200, { ok: true }], path)
@@ -84,7 +83,7 @@ describe("GET /health", () => {
 
   it.scopedLive("another method is 404 with a token", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const method of ["POST", "PUT", "DELETE", "PATCH"]) {
         const answer = yield* broker.call(method, "/health")
         refused(answer, 404, "not_found", "/health")
@@ -95,7 +94,7 @@ describe("GET /health", () => {
 
   it.scopedLive("another method is 401 without a token: only GET /health is open", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const method of ["POST", "PUT", "DELETE"]) {
         refused(yield* broker.call(method, "/health", undefined, noToken), 401, "unauthorized")
       }
@@ -104,7 +103,7 @@ describe("GET /health", () => {
 
   it.scopedLive("paths match exactly: another spelling is another path", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const path of ["/health/", "//health", "/HEALTH", "/health;x", "/health/x", "/healthy"]) {
         refused(yield* broker.call("GET", path), 404, "not_found", path)
         refused(yield* broker.call("GET", path, undefined, noToken), 401, "unauthorized")

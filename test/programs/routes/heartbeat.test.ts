@@ -5,11 +5,9 @@ import { refused, startSession, untilState, usualBroker } from "../../kit/endToE
 const path = (id: string) => `/v1/endpoint/${id}/heartbeat`
 
 describe("POST /v1/endpoint/{id}/heartbeat", () => {
-  const shared = usualBroker
-
   it.scopedLive("says ok for an active endpoint, with or without a body", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       for (const body of [undefined, {}, { anything: 1 }]) {
         const answer = yield* plugin.call("POST", path(id), body)
         assert.deepStrictEqual([answer.status, answer.body], [200, { ok: true }])
@@ -19,7 +17,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("says ok for a reconnecting endpoint", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { id, plugin } = yield* startSession(broker)
       yield* plugin.drop
       yield* untilState(broker, id, "reconnecting")
@@ -29,7 +27,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("S7: allows a caller that does not say which process it is", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { id } = yield* startSession(broker)
       assert.strictEqual((yield* broker.call("POST", path(id))).status, 200)
     })
@@ -37,7 +35,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("S7: refuses another process", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       const answer = yield* plugin.call("POST", path(id), undefined, { "x-plugin-pid": "1" })
       refused(answer, 403, "endpoint_pid_mismatch", id)
       refused(
@@ -51,7 +49,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("S7: demands the owner token of an endpoint whose channel announced it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { id, ownerToken, plugin } = yield* startSession(broker, { capabilities: ["endpoint_owner_token_v1"] })
       const withToken = (token: string) => plugin.call("POST", path(id), undefined, { "x-endpoint-owner-token": token })
       refused(yield* plugin.call("POST", path(id)), 403, "endpoint_owner_token_mismatch", "x-endpoint-owner-token")
@@ -64,7 +62,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("F9: an endpoint nobody knows is endpoint_unknown", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const id of [
         "ep_nobody",
         "x",
@@ -85,7 +83,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("an id may have any length", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const id of ["x".repeat(101), "x".repeat(3_000)]) {
         refused(yield* broker.call("POST", path(id)), 404, "endpoint_unknown", id)
       }
@@ -94,7 +92,7 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("reads the id percent-decoded, and refuses a malformed escape with 400", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       const encoded = Array.from(id, (c) => `%${c.charCodeAt(0).toString(16)}`).join("")
       assert.strictEqual((yield* plugin.call("POST", path(encoded))).status, 200)
       for (const wrong of ["%", "%zz", "%f0%9f", "ep_%"]) {
@@ -105,14 +103,14 @@ describe("POST /v1/endpoint/{id}/heartbeat", () => {
 
   it.scopedLive("F13: a query string makes no difference", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       assert.strictEqual((yield* plugin.call("POST", `${path(id)}?x=%zz`)).status, 200)
     })
   )
 
   it.scopedLive("wants a token, a POST, and an id of one segment", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       const noToken = { authorization: "Bearer wrong" }
       refused(yield* plugin.call("POST", path(id), undefined, noToken), 401, "unauthorized")
       refused(yield* plugin.call("GET", path(id)), 404, "not_found")

@@ -7,11 +7,9 @@ const hello = { client_protocol_version: "1.1", client_kind: "test", client_vers
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 describe("POST /v1/initialize", () => {
-  const shared = usualBroker
-
   it.scopedLive("says protocol, version, capabilities and presence, and a new session id each time", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const body = { ...hello, capabilities: { endpoint_metadata_v1: true } }
       const first = yield* broker.call("POST", path, body)
       assert.strictEqual(first.status, 200)
@@ -35,7 +33,7 @@ describe("POST /v1/initialize", () => {
 
   it.scopedLive("takes every minor version of its protocol", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const version of ["1", "1.0", "1.99", "1.1.7"]) {
         const answer = yield* broker.call("POST", path, { ...hello, client_protocol_version: version })
         assert.strictEqual(answer.status, 200, version)
@@ -45,7 +43,7 @@ describe("POST /v1/initialize", () => {
 
   it.scopedLive("refuses another major version and names both", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const version of ["2.0", "0.9", "11.1", "9"]) {
         const answer = yield* broker.call("POST", path, { ...hello, client_protocol_version: version })
         refused(answer, 400, "protocol_version_mismatch", version.split(".")[0]!, "1")
@@ -59,7 +57,7 @@ describe("POST /v1/initialize", () => {
     "F3: refuses a missing or wrong field and names it, the version before the kind, the kind before a mismatch",
     () =>
       Effect.gen(function* () {
-        const broker = yield* shared
+        const broker = yield* usualBroker
         const cases: ReadonlyArray<readonly [string, object]> = [
           ["client_protocol_version", { client_kind: "test" }],
           ["client_protocol_version", { ...hello, client_protocol_version: 1.1 }],
@@ -76,7 +74,7 @@ describe("POST /v1/initialize", () => {
 
   it.scopedLive("ignores what a newer client may add, and whatever it says of its capabilities", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const rest of [
         { client_version: null, capabilities: null },
         { capabilities: ["x"], more: { deep: [1] } }
@@ -88,7 +86,7 @@ describe("POST /v1/initialize", () => {
 
   it.scopedLive("wants a token, a POST, and no query", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       refused(yield* broker.call("POST", path, hello, { authorization: "Bearer wrong" }), 401, "unauthorized")
       refused(yield* broker.call("GET", path), 404, "not_found", path)
       assert.strictEqual((yield* broker.call("POST", `${path}?client_kind=other`, hello)).status, 200)

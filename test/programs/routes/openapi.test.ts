@@ -29,8 +29,7 @@ const routes: Record<string, ReadonlyArray<string>> = {
 const open = ["/health", "/v1/proof"]
 
 describe("GET /openapi.json", () => {
-  const shared = usualBroker
-  const document = Effect.flatMap(shared, (broker) =>
+  const document = Effect.flatMap(usualBroker, (broker) =>
     Effect.map(broker.call("GET", "/openapi.json"), ({ body, headers, status }) => {
       assert.strictEqual(status, 200)
       assert.strictEqual(headers.get("content-type"), "application/json; charset=utf-8")
@@ -43,7 +42,7 @@ describe("GET /openapi.json", () => {
       const { info, openapi } = yield* document
       assert.match(openapi, /^3\./)
       assert.strictEqual(info.title, "runtime-broker")
-      const { body } = yield* (yield* shared).call("GET", "/health")
+      const { body } = yield* (yield* usualBroker).call("GET", "/health")
       assert.strictEqual(body.version, `runtime-broker/${info.version}`)
     })
   )
@@ -59,7 +58,7 @@ describe("GET /openapi.json", () => {
 
   it.scopedLive("every route it holds is there, and no other method of it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { paths } = yield* document
       const served = (method: string, target: string) =>
         Object.entries<object>(paths).some(
@@ -108,7 +107,7 @@ describe("GET /openapi.json", () => {
 
   it.scopedLive("declares each refusal of a route, and none in a form that is never sent", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { components, paths } = yield* document
       const declared = (method: string, path: string, status: number): string =>
         JSON.stringify(paths[path][method].responses[status] ?? "")
@@ -138,7 +137,7 @@ describe("GET /openapi.json", () => {
 
   it.scopedLive("wants a token, either", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       refused(yield* broker.call("GET", "/openapi.json", undefined, { authorization: "" }), 401, "unauthorized")
       assert.strictEqual((yield* broker.operator("GET", "/openapi.json")).status, 200)
       assert.strictEqual((yield* broker.call("GET", "/openapi.json?x=1")).status, 200)

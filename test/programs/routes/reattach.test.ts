@@ -6,12 +6,10 @@ import { refused, startSession, statusOf, untilState, usualBroker } from "../../
 const path = (id: string) => `/v1/endpoint/${id}/reattach`
 
 describe("POST /v1/endpoint/{id}/reattach", () => {
-  const shared = usualBroker
-
   /** A session whose stream was cut. */
   const away = (capabilities: ReadonlyArray<string> = ["push_receipt_ack_v1"]) =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker, { capabilities })
       yield* session.plugin.drop
       yield* untilState(broker, session.id, "reconnecting")
@@ -66,7 +64,7 @@ describe("POST /v1/endpoint/{id}/reattach", () => {
 
   it.scopedLive("F9: an endpoint nobody knows is endpoint_unknown", () =>
     Effect.gen(function* () {
-      const plugin = yield* startPlugin(yield* shared)
+      const plugin = yield* startPlugin(yield* usualBroker)
       yield* plugin.open
       const answer = yield* plugin.call("POST", path("ep_nobody"), { plugin_pid: plugin.pid })
       refused(answer, 404, "endpoint_unknown", "ep_nobody")
@@ -105,7 +103,7 @@ describe("POST /v1/endpoint/{id}/reattach", () => {
 
   it.scopedLive("refuses an endpoint that is in use", () =>
     Effect.gen(function* () {
-      const { id, plugin } = yield* startSession(yield* shared)
+      const { id, plugin } = yield* startSession(yield* usualBroker)
       const answer = yield* plugin.call("POST", path(id), { plugin_pid: plugin.pid })
       refused(answer, 409, "endpoint_not_reconnecting", id)
     })

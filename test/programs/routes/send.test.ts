@@ -6,9 +6,8 @@ const path = "/v1/send"
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 describe("POST /v1/send", () => {
-  const shared = usualBroker
   const two = Effect.gen(function* () {
-    const broker = yield* shared
+    const broker = yield* usualBroker
     return { broker, alice: yield* startSession(broker), bob: yield* startSession(broker) }
   })
   const next = ({ plugin }: Session) => Effect.map(plugin.take(1), ([message]) => message!)
@@ -99,7 +98,7 @@ describe("POST /v1/send", () => {
 
   it.scopedLive("F9: an endpoint nobody knows is unknown_endpoint here", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const answer = yield* broker.call("POST", path, { endpoint_id: "ep_nobody", to: "local:x", content: "x" })
       refused(answer, 404, "unknown_endpoint", "ep_nobody")
     })
@@ -165,7 +164,7 @@ describe("POST /v1/send", () => {
 
   it.scopedLive("S7: demands the owner token of an endpoint whose channel announced it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { address, id, ownerToken, plugin } = yield* startSession(broker, {
         capabilities: ["push_receipt_ack_v1", "endpoint_owner_token_v1"]
       })
@@ -199,7 +198,7 @@ describe("POST /v1/send", () => {
 
   it.scopedLive("an agent's name may hold any character", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const odd = yield* startSession(broker, {}, { agent_id: "a/b c%ü🙂" })
       yield* odd.send(odd.address, "to myself")
       assert.strictEqual((yield* next(odd)).from, `local:${encodeURIComponent("a/b c%ü🙂")}`)

@@ -6,11 +6,9 @@ import { stored } from "../../kit/operatorCli.js"
 import { Pipeline } from "../../kit/pipeline.js"
 
 describe("the routes of the store", () => {
-  const shared = usualBroker
-
   it.scopedLive("say what it holds, whether it is sound, and that the books agree with it", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { agent, send } = yield* startSession(broker)
       yield* send(`local:${agent}`, "looked at")
       yield* inboxOf(broker, "looked at")
@@ -33,7 +31,7 @@ describe("the routes of the store", () => {
 
   it.scopedLive("export it as lines of JSON", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { agent, send } = yield* startSession(broker)
       yield* send(`local:${agent}`, "exported")
       yield* inboxOf(broker, "exported")
@@ -51,7 +49,7 @@ describe("the routes of the store", () => {
 
   it.scopedLive("refuse an export behind another answer of its connection, where it would gather in memory", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const ask = `Host: 127.0.0.1:${broker.port}\r\nAuthorization: Bearer ${broker.operatorToken}\r\n\r\n`
       const line = `GET /v1/operator/store/export HTTP/1.1\r\n${ask}`
       const pipeline = new Pipeline(broker.port)
@@ -65,7 +63,7 @@ describe("the routes of the store", () => {
 
   it.scopedLive("S8: refuse the plugin token, and no token", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const [method, path] of [
         ["GET", "/v1/operator/store"],
         ["POST", "/v1/operator/store/verify"],

@@ -12,11 +12,9 @@ const upgrade = (broker: RunningBroker, headers: ReadonlyArray<string>, target =
 const bearer = (broker: RunningBroker) => `Authorization: Bearer ${broker.token}`
 
 describe("WS /v1/stream", () => {
-  const shared = usualBroker
-
   it.scopedLive("opens for a token and a process id", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const answer = yield* upgrade(broker, [bearer(broker), "x-plugin-pid: 12345"])
       assert.strictEqual(answer.status, 101)
       assert.strictEqual(answer.headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
@@ -26,7 +24,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("counts as an open channel until it closes", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const channels = Effect.map(broker.status, ({ channels }) => channels.open)
       yield* eventually(channels, (open) => open === 0)
       const plugin = yield* startPlugin(broker)
@@ -39,7 +37,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("F13: a query string makes no difference", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const headers = [bearer(broker), "x-plugin-pid: 12345"]
       for (const target of ["GET /v1/stream?x=1", "GET /v1/stream?"]) {
         assert.strictEqual((yield* upgrade(broker, headers, target)).status, 101, target)
@@ -49,7 +47,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("refuses an upgrade without a token before anything else", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       refused(yield* upgrade(broker, ["x-plugin-pid: 12345"]), 401, "unauthorized")
       refused(yield* upgrade(broker, ["Authorization: Bearer wrong", "x-plugin-pid: 12345"]), 401, "unauthorized")
       refused(yield* upgrade(broker, []), 401, "unauthorized")
@@ -59,7 +57,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("refuses an upgrade elsewhere, or by another method, with 404", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       for (const target of ["GET /v1/other", "GET /v1/stream/", "GET /v1/Stream", "GET /health", "POST /v1/stream"]) {
         refused(yield* upgrade(broker, [bearer(broker), "x-plugin-pid: 12345"], target), 404, "not_found")
       }
@@ -68,14 +66,14 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("is 404 without an upgrade", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       refused(yield* broker.call("GET", "/v1/stream", undefined, { "x-plugin-pid": "12345" }), 404, "not_found")
     })
   )
 
   it.scopedLive("refuses a missing or impossible process id and names the header", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const wrong = [[], ["x-plugin-pid:"], ["x-plugin-pid: 0"], ["x-plugin-pid: -5"], ["x-plugin-pid: abc"]]
       for (const headers of wrong) {
         const answer = yield* upgrade(broker, [bearer(broker), ...headers])
@@ -87,7 +85,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("of several process ids the first counts", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const { pid } = yield* idleProcess
       const answer = yield* upgrade(broker, [bearer(broker), `x-plugin-pid: ${pid}`, "x-plugin-pid: 1"])
       assert.strictEqual(answer.status, 101)
@@ -97,7 +95,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("knows its plugin's capabilities among spaces, empty names and names it never heard of", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const known = yield* startSession(broker, { capabilities: ["", " later_v9", "  push_receipt_ack_v1  ", ""] })
       yield* known.send(known.address, "with a receipt")
       assert.property((yield* known.plugin.take(1))[0], "push_id")
@@ -109,7 +107,7 @@ describe("WS /v1/stream", () => {
 
   it.scopedLive("L4: a broken handshake is refused and harms nobody", () =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker)
       const without = (name: string) => upgradeHeaders.filter((line) => !line.startsWith(name))
       const broken = [

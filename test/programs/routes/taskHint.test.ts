@@ -5,10 +5,9 @@ import { logged, refused, startSession, statusOf, untilState, usualBroker } from
 const path = (id: string) => `/v1/endpoint/${id}/task-hint`
 
 describe("POST /v1/endpoint/{id}/task-hint", () => {
-  const shared = usualBroker
   const withSession = (capabilities: ReadonlyArray<string> = []) =>
     Effect.gen(function* () {
-      const broker = yield* shared
+      const broker = yield* usualBroker
       const session = yield* startSession(broker, { capabilities })
       const hint = (given: object, headers: Record<string, string> = {}) =>
         session.plugin.call("POST", path(session.id), { plugin_pid: session.plugin.pid, ...given }, headers)
