@@ -19,10 +19,57 @@ interface Page {
 
 export interface CursorStore {
   readonly cursor: CursorRecord
-  /** The oldest first. */
-  readonly ids: ReadonlyArray<string>
+  /** The oldest first. Many take longer to read than all else that a start needs: it is done when they are asked for. */
+  readonly ids: () => ReadonlyArray<string>
   /** Writes the cursor, and the ids behind those written before. `onDurable` says when. */
   readonly unsafeSave: (cursor: CursorRecord, ids: ReadonlyArray<string>, onDurable: () => void) => void
+}
+
+/** The pages that are kept, the oldest first. */
+class Pages {
+  private readonly scope: string
+  private readonly kept: Array<Page>
+  private count: number
+  private last: number
+
+  constructor(store: Store["Type"], scope: string) {
+    this.scope = scope
+    this.kept = store.unsafeRange(pages, under(scope)).map(([key, ids]) => ({ key, ids }))
+    this.count = this.kept.reduce((sum, { ids }) => sum + ids.length, 0)
+    const newest = this.kept.at(-1)
+    this.last = newest === undefined ? 0 : Number.parseInt(newest.key.slice(scope.length + 1), 36)
+  }
+
+  get ids(): ReadonlyArray<string> {
+    return this.kept.flatMap(({ ids }) => ids)
+  }
+
+  add(transaction: Transaction, ids: ReadonlyArray<string>): void {
+    for (let at = 0; at < ids.length; ) at += this.fill(transaction, ids.slice(at, at + pageSize))
+  }
+
+  /** Removes the oldest, as long as so many ids are left. */
+  trim(transaction: Transaction, limit: number): void {
+    while (this.kept.length > 1 && this.count - this.kept[0]!.ids.length >= limit) {
+      const { ids, key } = this.kept.shift()!
+      this.count -= ids.length
+      transaction.delete(pages, key)
+    }
+  }
+
+  /** Adds as many as fit on a page; the number of those. */
+  private fill(transaction: Transaction, ids: ReadonlyArray<string>): number {
+    let page = this.kept.at(-1)
+    if (page === undefined || page.ids.length >= pageSize) {
+      page = { key: join(this.scope, ordered(++this.last)), ids: [] }
+      this.kept.push(page)
+    }
+    const added = ids.slice(0, pageSize - page.ids.length)
+    page.ids = [...page.ids, ...added]
+    this.count += added.length
+    transaction.put(pages, page.key, page.ids)
+    return added.length
+  }
 }
 
 /** What is remembered for a runtime session, empty for none, has this in its keys. */
@@ -32,36 +79,17 @@ export const scopeOf = (runtimeSessionId: string): string =>
 /** Reads what is there for this runtime session. `limit` ids are kept, a page more at most. */
 export const openCursorStore = (store: Store["Type"], runtimeSessionId: string, limit: number): CursorStore => {
   const scope = scopeOf(runtimeSessionId)
-  const kept: Array<Page> = store.unsafeRange(pages, under(scope)).map(([key, ids]) => ({ key, ids }))
-  let count = kept.reduce((sum, { ids }) => sum + ids.length, 0)
-  let last = kept.length === 0 ? 0 : Number.parseInt(kept.at(-1)!.key.slice(scope.length + 1), 36)
-
-  /** Adds as many as fit on a page; the number of those. */
-  const add = (transaction: Transaction, ids: ReadonlyArray<string>): number => {
-    let page = kept.at(-1)
-    if (page === undefined || page.ids.length >= pageSize) {
-      page = { key: join(scope, ordered(++last)), ids: [] }
-      kept.push(page)
-    }
-    const added = ids.slice(0, pageSize - page.ids.length)
-    page.ids = [...page.ids, ...added]
-    count += added.length
-    transaction.put(pages, page.key, page.ids)
-    return added.length
-  }
+  let read: Pages | undefined
+  const kept = () => (read ??= new Pages(store, scope))
 
   return {
     cursor: store.unsafeGet(cursors, scope) ?? { sequence: 0, beyond: [] },
-    ids: kept.flatMap(({ ids }) => ids),
+    ids: () => kept().ids,
     unsafeSave: (cursor, ids, onDurable) => {
       const transaction = new Transaction()
       transaction.put(cursors, scope, cursor)
-      for (let at = 0; at < ids.length; ) at += add(transaction, ids.slice(at, at + pageSize))
-      while (kept.length > 1 && count - kept[0]!.ids.length >= limit) {
-        const { ids: gone, key } = kept.shift()!
-        count -= gone.length
-        transaction.delete(pages, key)
-      }
+      kept().add(transaction, ids)
+      kept().trim(transaction, limit)
       transaction.onDurable(onDurable)
       store.unsafeCommit(transaction)
     }

@@ -8,6 +8,7 @@
 import { ArrivalOrder, type OrderLimits } from "./ArrivalOrder.js"
 import { delay } from "./Backoff.js"
 import { NumberRanges, type Run } from "./NumberRanges.js"
+import { RememberedIds } from "./RememberedIds.js"
 
 export interface CursorLimits {
   /** A message that came early waits for those before it. */
@@ -50,10 +51,7 @@ export class DeliveryCursor<A> {
   /** Ids of messages that are here, with the numbers they came under. */
   private readonly numbersOf = new Map<string, Array<number>>()
   /** Ids of accepted messages. */
-  private readonly known: Set<string>
-  /** The same in a circle: the next one takes the place of the oldest. */
-  private readonly circle: Array<string>
-  private next = 0
+  private readonly known: RememberedIds
   private unsaved: Array<string> = []
   /** The highest number that is known to exist. */
   private highest: number
@@ -65,10 +63,11 @@ export class DeliveryCursor<A> {
   private retryAt = Number.NEGATIVE_INFINITY
   private attempts = 0
 
+  /** `knownIds` gives those of accepted messages, the oldest first; it is asked when the first message comes. */
   constructor(
     limits: CursorLimits,
     { beyond, sequence }: CursorRecord = { sequence: 0, beyond: [] },
-    knownIds: Iterable<string> = []
+    knownIds?: () => Iterable<string>
   ) {
     this.limits = limits
     this.floor = sequence
@@ -76,10 +75,7 @@ export class DeliveryCursor<A> {
     this.order = new ArrivalOrder<A>(limits.order, sequence, beyond)
     this.highest = beyond.at(-1)?.[1] ?? sequence
     this.hasNewGap = this.missing > 0
-    const known = new Set(knownIds)
-    this.circle = [...known].slice(-limits.rememberedIds)
-    this.known = known.size > limits.rememberedIds ? new Set(this.circle) : known
-    this.next = this.circle.length % limits.rememberedIds
+    this.known = new RememberedIds(limits.rememberedIds, knownIds)
   }
 
   get cursor(): number {
@@ -290,14 +286,9 @@ export class DeliveryCursor<A> {
   }
 
   private remember(id: string): void {
-    if (this.known.has(id)) return
-    const { circle, limits } = this
-    const oldest = circle[this.next]
-    if (oldest !== undefined) this.known.delete(oldest)
-    circle[this.next] = id
-    this.next = (this.next + 1) % limits.rememberedIds
-    this.known.add(id)
+    if (!this.known.add(id)) return
     this.unsaved.push(id)
-    if (this.unsaved.length > 2 * limits.rememberedIds) this.unsaved.splice(0, limits.rememberedIds)
+    const { rememberedIds } = this.limits
+    if (this.unsaved.length > 2 * rememberedIds) this.unsaved.splice(0, rememberedIds)
   }
 }

@@ -12,7 +12,7 @@ const longest = 1
 
 /** A cursor, and what the connector does with it. */
 const start = (given: Partial<CursorLimits> = {}, record?: CursorRecord, ids: ReadonlyArray<string> = []) => {
-  const cursor = new DeliveryCursor<string>({ ...limits, ...given }, record, ids)
+  const cursor = new DeliveryCursor<string>({ ...limits, ...given }, record, () => ids)
   const named = (sequence: number | undefined, id: string | undefined) => ({ sequence, id })
   return {
     cursor,
