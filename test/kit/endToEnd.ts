@@ -1,6 +1,6 @@
 /** What the tests of the built broker share. */
 import type { ChildProcess } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll } from "@effect/vitest"
@@ -16,7 +16,7 @@ import {
   startBroker,
   startPlugin
 } from "./broker.js"
-import { StartedProcess } from "./startedProcess.js"
+import { removeAtEnd, StartedProcess } from "./startedProcess.js"
 
 /** What all tests of a file or a suite share: made before the first, released after the last. */
 export const sharedResource = <A>(make: Effect.Effect<A, unknown, Scope.Scope>): Effect.Effect<A> => {
@@ -42,14 +42,9 @@ let usual: Promise<RunningBroker> | undefined
 export const usualBroker: Effect.Effect<RunningBroker> = Effect.promise(() => {
   usual ??= Effect.runPromise(
     Effect.gen(function* () {
-      const scope = yield* Scope.make()
       const userData = mkdtempSync(join(tmpdir(), "runtime-broker-test-"))
-      const broker = yield* Scope.extend(startBroker({ userData }), scope)
-      process.once("exit", () => {
-        broker.process.kill("SIGKILL")
-        rmSync(userData, { recursive: true, force: true, maxRetries: 5 })
-      })
-      return broker
+      removeAtEnd(userData)
+      return yield* Scope.extend(startBroker({ userData }), yield* Scope.make())
     })
   )
   return usual

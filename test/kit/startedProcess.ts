@@ -105,16 +105,26 @@ class Starter {
     this.child.send({ id, ...command })
     return started
   }
+
+  removeAtEnd(directory: string): void {
+    this.child.send({ directory })
+  }
 }
 
-let starter: Starter | undefined
+let running: Starter | undefined
+const starter = (): Starter => {
+  running ??= new Starter()
+  return running
+}
+
+/** Removes the directory when the test process has ended, and with it all processes that were started. */
+export const removeAtEnd = (directory: string): void => starter().removeAtEnd(directory)
 
 /** A process of that command, started; killed at the end. */
 export const startProcess = (command: Command): Effect.Effect<StartedProcess, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.suspend(() => {
-      starter ??= new Starter()
-      const started = starter.start(command)
+      const started = starter().start(command)
       return started.when(() => (started.pid === 0 ? undefined : started))
     }),
     (started) => Effect.sync(() => started.kill("SIGKILL"))
