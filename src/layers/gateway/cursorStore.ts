@@ -19,7 +19,7 @@ interface Page {
 
 export interface CursorStore {
   readonly cursor: CursorRecord
-  /** The oldest first. Many take longer to read than all else that a start needs: it is done when they are asked for. */
+  /** The oldest first. Reading many would hold a start up: they are read when somebody asks, or when the first are written. */
   readonly ids: () => ReadonlyArray<string>
   /** Writes the cursor, and the ids behind those written before. `onDurable` says when. */
   readonly unsafeSave: (cursor: CursorRecord, ids: ReadonlyArray<string>, onDurable: () => void) => void
