@@ -3,7 +3,7 @@ import { Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { DeadLetterQueue } from "../services/DeadLetterQueue.js"
-import { type DeadLetter, DeadLetters } from "../services/DeadLetters.js"
+import { type DeadLetter, type DeadLetterOutline, DeadLetters } from "../services/DeadLetters.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
 import { Inbox } from "../services/Inbox.js"
 import type { DeadEntry, DeadRetried } from "../services/ipc/DeadLetterGroup.js"
@@ -14,7 +14,7 @@ import { isExpired } from "../services/model/Message.js"
 import { text } from "../services/model/Metadata.js"
 import { isStillSo, laneOf, type ReportedWorld } from "../services/model/PlatformReport.js"
 import { plan } from "../services/model/RoutePlan.js"
-import { type DeadReport, Outbox } from "../services/Outbox.js"
+import { type DeadReport, type DeadReportOutline, Outbox } from "../services/Outbox.js"
 import { Presence } from "../services/Presence.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Store, Transaction } from "../services/Store.js"
@@ -66,17 +66,17 @@ export const layer: Layer.Layer<
       return dead === undefined ? undefined : { kind: "report", key, dead }
     }
 
+    const unknown = (id: string) =>
+      new DeadLetterUnknown({ message: `There is no dead letter "${id}"; it may have been retried or purged.` })
+
     /** Decides in one turn what to do with it; the store can be written then. */
     const withDead = <A, E>(id: string, decide: (found: Dead) => Effect.Effect<A, E>) =>
       Effect.suspend((): Effect.Effect<A, E | DeadLetterUnknown> => {
         const found = find(id)
-        if (found !== undefined) return decide(found)
-        return new DeadLetterUnknown({
-          message: `There is no dead letter "${id}"; it may have been retried or purged.`
-        })
+        return found === undefined ? unknown(id) : decide(found)
       })
 
-    const ofMessage = (key: string, { at, endpointId, message, reason }: DeadLetter) => ({
+    const ofMessage = (key: string, { at, endpointId, message, reason }: DeadLetterOutline) => ({
       id: `m-${key}`,
       kind: "message" as const,
       at: iso(at),
@@ -87,17 +87,21 @@ export const layer: Layer.Layer<
       bytes: message.bytes
     })
 
-    const ofReport = (key: string, { at, reason, report }: DeadReport) => ({
+    const ofReport = (key: string, { at, lane, reason, report }: DeadReportOutline) => ({
       id: `r-${key}`,
       kind: "report" as const,
       at: iso(at),
       reason,
-      report: report._tag,
-      lane: laneOf(report)
+      report,
+      lane
     })
 
     const whole = (found: Dead): DeadEntry => {
-      if (found.kind === "report") return { ...ofReport(found.key, found.dead), content: found.dead.report }
+      if (found.kind === "report") {
+        const { report, ...rest } = found.dead
+        const outline = { ...rest, report: report._tag, lane: laneOf(report) }
+        return { ...ofReport(found.key, outline), content: report }
+      }
       const { arrivedAt, content, contentType, metadata } = found.letter.message
       const rest = { content, content_type: contentType, metadata, arrived_at: iso(arrivedAt) }
       return { ...ofMessage(found.key, found.letter), ...rest }
@@ -181,15 +185,20 @@ export const layer: Layer.Layer<
       return Effect.as(store.commit(transaction), retried)
     }
 
-    const purgeInto = (transaction: Transaction, { key, kind }: Pick<Dead, "key" | "kind">) =>
-      kind === "message" ? deadLetters.unsafePurge(transaction, key) : outbox.unsafePurge(transaction, key)
+    /** False when there is none of this id. One whose record is damaged can be purged as well. */
+    const purgeInto = (transaction: Transaction, id: string): boolean => {
+      const key = id.slice(2)
+      if (id.startsWith("m-")) return deadLetters.unsafePurge(transaction, key)
+      return id.startsWith("r-") && outbox.unsafePurge(transaction, key)
+    }
+
+    const list = () => [
+      ...deadLetters.unsafeList().map(([key, letter]) => ofMessage(key, letter)),
+      ...outbox.unsafeDead().map(([key, dead]) => ofReport(key, dead))
+    ]
 
     return {
-      unsafeList: () =>
-        [
-          ...deadLetters.unsafeEntries().map(([key, letter]) => ofMessage(key, letter)),
-          ...outbox.unsafeDead().map(([key, dead]) => ofReport(key, dead))
-        ].sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0)),
+      unsafeList: () => list().sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0)),
 
       show: (id) => withDead(id, (found) => Effect.succeed(whole(found))),
 
@@ -209,10 +218,9 @@ export const layer: Layer.Layer<
       purge: (id) =>
         isHealthy.pipe(
           Effect.zipRight(
-            withDead(id, (found) => {
+            Effect.suspend((): Effect.Effect<void, DeadLetterUnknown> => {
               const transaction = new Transaction()
-              purgeInto(transaction, found)
-              return store.commit(transaction)
+              return purgeInto(transaction, id) ? store.commit(transaction) : unknown(id)
             })
           ),
           Effect.uninterruptible
@@ -223,11 +231,8 @@ export const layer: Layer.Layer<
           isHealthy,
           Effect.suspend(() => {
             const transaction = new Transaction()
-            const all = [
-              ...deadLetters.unsafeEntries().map(([key]) => ({ kind: "message" as const, key })),
-              ...outbox.unsafeDead().map(([key]) => ({ kind: "report" as const, key }))
-            ]
-            for (const one of all) purgeInto(transaction, one)
+            const all = list()
+            for (const { id } of all) purgeInto(transaction, id)
             return Effect.as(store.commit(transaction), all.length)
           })
         )

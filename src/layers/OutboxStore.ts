@@ -5,7 +5,7 @@ import { EventLog } from "../services/EventLog.js"
 import { delay } from "../services/model/Backoff.js"
 import { laneOf, type PlatformReport, supersedes } from "../services/model/PlatformReport.js"
 import { ordered } from "../services/model/StoreKey.js"
-import { type DeadReport, Outbox } from "../services/Outbox.js"
+import { type DeadReport, type DeadReportOutline, Outbox } from "../services/Outbox.js"
 import { PlatformApi, type PlatformError } from "../services/PlatformApi.js"
 import { Store, Transaction, table } from "../services/Store.js"
 import { DeadLetterBox } from "./internal/deadLetterBox.js"
@@ -14,6 +14,12 @@ import { makeSweeper } from "./internal/sweeper.js"
 
 const owed = table<{ readonly report: PlatformReport }>("outbox", 1)
 const dead = table<DeadReport>("outbox_dead", 1)
+
+const outlineOf = ({ report, ...rest }: DeadReport): DeadReportOutline => ({
+  ...rest,
+  report: report._tag,
+  lane: laneOf(report)
+})
 
 const postsAtATime = 8
 const mostInATurn = 256
@@ -49,7 +55,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
 
     const lanes = new Map<string, Lane>()
     const waitingForEmpty = new Set<() => void>()
-    const refused = new DeadLetterBox(dead, store, config)
+    const refused = new DeadLetterBox(dead, store, config, outlineOf)
     // A refused report keeps its number: none after it may get the same, in a later life and once it is purged neither.
     let last = Math.max(refused.last(), clock.unsafeCurrentTimeMillis())
     let waiting = 0
@@ -180,7 +186,10 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       const transaction = new Transaction()
       transaction.delete(owed, entry.key)
       if (refusal !== undefined) {
-        refused.add(transaction, Number.parseInt(entry.key, 36), { report: entry.report, reason: refusal, at: now() })
+        const letter = { report: entry.report, reason: refusal, at: now() }
+        for (const [id, { report }] of refused.add(transaction, Number.parseInt(entry.key, 36), letter)) {
+          log.unsafeLog("info", "report_dropped", { dead_letter: `r-${id}`, report })
+        }
       }
       store.unsafeCommit(transaction)
       if (waiting > 0) return
@@ -252,9 +261,9 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       },
       unsafePurge: (transaction, id) => {
         const purged = refused.take(transaction, id)
-        if (purged === undefined) return undefined
-        log.unsafeLog("info", "report_purged", { dead_letter: `r-${id}`, report: purged.report._tag })
-        return purged
+        if (purged === undefined) return false
+        log.unsafeLog("info", "report_purged", { dead_letter: `r-${id}`, report: purged.report })
+        return true
       }
     }
   })

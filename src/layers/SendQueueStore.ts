@@ -1,4 +1,4 @@
-/** The send queue over the store: one fiber sends, one message after the other, while the link is up. */
+/** The send queue over the store, which alone holds what was sent: one fiber sends, one message after the other, while the link is up. */
 import { Effect, Layer, Stream } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Connector, type OutboundMessage, type SendError } from "../services/Connector.js"
@@ -7,7 +7,8 @@ import { delay } from "../services/model/Backoff.js"
 import type { EndpointKey } from "../services/model/Ids.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { SendQueue } from "../services/SendQueue.js"
-import { Store, Transaction, table } from "../services/Store.js"
+import { type Key, Store, Transaction, table } from "../services/Store.js"
+import { OutlinedTable } from "./internal/OutlinedTable.js"
 
 interface Queued {
   readonly endpoint: EndpointKey
@@ -16,6 +17,17 @@ interface Queued {
   readonly at: number
 }
 const records = table<Queued>("send_queue", 1)
+
+/** What memory holds of a message that waits. */
+interface Outline extends Pick<Queued, "endpoint" | "at"> {
+  readonly bytes: number
+}
+
+const outlineOf = ({ at, endpoint, message }: Queued): Outline => ({
+  endpoint,
+  at,
+  bytes: Buffer.byteLength(message.content) + Buffer.byteLength(JSON.stringify(message.metadata))
+})
 
 export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConfig | EventLog> = Layer.scoped(
   SendQueue,
@@ -26,52 +38,63 @@ export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConf
     const log = yield* EventLog
     const clock = yield* Effect.clock
     const backoff = { base: config.backoffMs, cap: config.backoffMaxMs }
-    const queue = new Map<string, Queued>(store.unsafeRange(records, { from: "", until: "~" }))
+    const queue = new OutlinedTable(records, store, outlineOf)
     const counts = new Map<EndpointKey, number>()
-    let last = Number.parseInt([...queue.keys()].at(-1) ?? "0", 36)
+    let bytes = 0
+    let last = 0
     let givenUp = 0
+
+    const count = (by: 1 | -1, outline: Outline) => {
+      bytes += by * outline.bytes
+      const left = (counts.get(outline.endpoint) ?? 0) + by
+      if (left > 0) counts.set(outline.endpoint, left)
+      else counts.delete(outline.endpoint)
+    }
+    for (const [key, outline] of queue.outlines()) {
+      last = Number.parseInt(key, 36)
+      count(1, outline)
+    }
     const changed = Effect.unsafeMakeLatch(queue.size > 0)
 
-    const count = (endpoint: EndpointKey, by: number) => {
-      const left = (counts.get(endpoint) ?? 0) + by
-      if (left > 0) counts.set(endpoint, left)
-      else counts.delete(endpoint)
-    }
-    for (const { endpoint } of queue.values()) count(endpoint, 1)
-
-    const leave = (key: string, queued: Queued, givenUpFor?: string) =>
+    const leave = (key: Key) =>
       Effect.suspend(() => {
-        queue.delete(key)
-        count(queued.endpoint, -1)
-        if (givenUpFor !== undefined) {
-          givenUp++
-          const { messageId, to } = queued.message
-          log.unsafeLog("warn", "queued_send_given_up", { message_id: messageId, to, reason: givenUpFor })
-        }
         const transaction = new Transaction()
-        transaction.delete(records, key)
+        const outline = queue.remove(transaction, key)
+        if (outline !== undefined) count(-1, outline)
         return store.commit(transaction)
       })
 
+    const giveUp = (key: Key, queued: Queued | undefined, reason: string) =>
+      Effect.suspend(() => {
+        givenUp++
+        const { messageId, to } = queued?.message ?? {}
+        log.unsafeLog("warn", "queued_send_given_up", { message_id: messageId, to, reason })
+        return leave(key)
+      })
+
     /** How long to wait before it is tried again; 0 when it left the queue. */
-    const failed = (key: string, queued: Queued, error: SendError, attempt: number) => {
+    const failed = (key: Key, queued: Queued, error: SendError, attempt: number) => {
       const isUncertain = error._tag === "SendOutcomeUnknown"
       const mayRepeat = error._tag === "ConnectorUnavailable" || (isUncertain && connector.abilities.dedupesSends)
       return mayRepeat
         ? Effect.succeed(delay(backoff, attempt, Math.random()))
-        : Effect.as(leave(key, queued, error.message), 0)
+        : Effect.as(giveUp(key, queued, error.message), 0)
     }
+
+    const oldest = (): readonly [Key, Outline] | undefined => queue.outlines().next().value
 
     const sendFirst = (attempt: number): Effect.Effect<number> =>
       Effect.suspend(() => {
-        const [first] = queue
+        const first = oldest()
         if (first === undefined) return Effect.succeed(0)
-        const [key, queued] = first
-        if (clock.unsafeCurrentTimeMillis() - queued.at >= config.sendQueueMs) {
-          return Effect.as(leave(key, queued, "it waited too long"), 0)
+        const [key, { at }] = first
+        const queued = queue.get(key)
+        if (queued === undefined) return Effect.as(giveUp(key, queued, "its record is damaged"), 0)
+        if (clock.unsafeCurrentTimeMillis() - at >= config.sendQueueMs) {
+          return Effect.as(giveUp(key, queued, "it waited too long"), 0)
         }
         return Effect.matchEffect(connector.send(queued.message), {
-          onSuccess: () => Effect.as(leave(key, queued), 0),
+          onSuccess: () => Effect.as(leave(key), 0),
           onFailure: (error) => failed(key, queued, error, attempt)
         })
       })
@@ -83,8 +106,7 @@ export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConf
         if (queue.size === 0) changed.unsafeClose()
         yield* changed.await
         // What is over leaves also without a link.
-        const oldest = queue.values().next().value
-        const patience = (oldest?.at ?? 0) + config.sendQueueMs - clock.unsafeCurrentTimeMillis()
+        const patience = (oldest()?.[1].at ?? 0) + config.sendQueueMs - clock.unsafeCurrentTimeMillis()
         yield* Effect.timeoutOption(isUp, Math.max(0, patience))
         const wait = yield* sendFirst(attempt)
         attempt = wait > 0 ? attempt + 1 : 0
@@ -95,12 +117,9 @@ export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConf
 
     return {
       unsafeAdd: (transaction, endpoint, message) => {
-        if (queue.size >= config.sendQueue) return false
-        const key = ordered(++last)
         const queued = { endpoint, message, at: clock.unsafeCurrentTimeMillis() }
-        queue.set(key, queued)
-        count(endpoint, 1)
-        transaction.put(records, key, queued)
+        if (queue.size >= config.sendQueue || bytes + outlineOf(queued).bytes > config.sendQueueBytes) return false
+        count(1, queue.add(transaction, ordered(++last), queued))
         transaction.onDurable(() => changed.unsafeOpen())
         return true
       },

@@ -136,6 +136,7 @@ export const settings = {
   inboxMessages: count(256, "Undispatched messages the inbox takes; mail accepted before always enters"),
   inboxBytes: bytes(64 * MiB, "Bytes the inbox takes"),
   deadLetters: count(10_000, "Dead letters kept; the oldest goes first"),
+  deadLetterBytes: bytes(GiB, "Bytes dead letters take; the oldest goes first"),
   freeDiskBytes: bytes(256 * MiB, "Nothing is stored while the disk has less than this free"),
   deadLetterMs: ms(30 * 24 * hour, "How long a dead letter is kept"),
   holdBackMessages: count(10_000, "Messages taken behind one that cannot be stored"),
@@ -181,6 +182,7 @@ export const settings = {
   idempotencyKeys: count(10_000, "Idempotency keys remembered per endpoint; the oldest goes first"),
   idempotencyMs: ms(24 * hour, "How long an idempotency key is remembered"),
   sendQueue: count(10_000, "Messages that wait for the network at most"),
+  sendQueueBytes: bytes(256 * MiB, "Their bytes"),
   sendQueueMs: ms(24 * hour, "How long a message waits for the network before it is given up"),
   previewCodePoints: count(80, "Code points of an undispatched message the platform is shown; 0 shows none", 0),
   loopbackPending: count(

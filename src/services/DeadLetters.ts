@@ -1,6 +1,7 @@
 /**
- * Messages the broker gave up on, kept for the operator: the oldest go first when there are too many or they are too old.
- * In the books a message is dead from the moment it was given up, whether its letter is still kept or not.
+ * Messages the broker gave up on, kept for the operator: the oldest go first when there are too many, they are too large
+ * together, or too old, with a line in the log. In the books a message is dead from the moment it was given up, whether its letter
+ * is still kept or not. Letters lie in the store; memory holds who, what and when of each, and nothing of its content.
  */
 import { Context, Schema } from "effect"
 import { Message } from "./model/Message.js"
@@ -19,22 +20,26 @@ export const DeadLetter = Schema.Struct({
 })
 export interface DeadLetter extends Schema.Schema.Type<typeof DeadLetter> {}
 
+/** A letter without what its message says. */
+export interface DeadLetterOutline extends Omit<DeadLetter, "message"> {
+  readonly message: Pick<Message, "id" | "from" | "bytes">
+}
+
 export class DeadLetters extends Context.Tag("broker/DeadLetters")<
   DeadLetters,
   {
     readonly unsafeAdd: (transaction: Transaction, letter: DeadLetter) => void
-    /** Oldest first. */
-    readonly unsafeList: () => ReadonlyArray<DeadLetter>
-    /** The same with their ids. No two letters ever have the same, over restarts too. */
-    readonly unsafeEntries: () => ReadonlyArray<readonly [id: string, letter: DeadLetter]>
+    /** The oldest first, with their ids. No two letters ever have the same, over restarts too. */
+    readonly unsafeList: () => ReadonlyArray<readonly [id: string, letter: DeadLetterOutline]>
+    /** The whole letter; `undefined` when there is none of this id, or its record is damaged. */
     readonly unsafeGet: (id: string) => DeadLetter | undefined
     /**
-     * Takes the letter out; the caller puts its message elsewhere in the same transaction. In the books it is not dead any
-     * more: one that died in an earlier life of the broker, which these books do not know, is accepted with this.
+     * Takes the letter out, if it is there; the caller puts its message elsewhere in the same transaction. In the books it is
+     * not dead any more: one that died in an earlier life of the broker, which these books do not know, is accepted with this.
      */
-    readonly unsafeRevive: (transaction: Transaction, id: string) => DeadLetter | undefined
-    /** Deletes the letter for good. Its message stays dead in the books. */
-    readonly unsafePurge: (transaction: Transaction, id: string) => DeadLetter | undefined
+    readonly unsafeRevive: (transaction: Transaction, id: string) => void
+    /** Deletes the letter for good; false when there is none. Its message stays dead in the books. */
+    readonly unsafePurge: (transaction: Transaction, id: string) => boolean
     readonly unsafeCount: () => number
   }
 >() {}

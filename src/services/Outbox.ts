@@ -33,6 +33,12 @@ export interface DeadReport {
   readonly at: number
 }
 
+/** A dead report without what it would have told. */
+export interface DeadReportOutline extends Omit<DeadReport, "report"> {
+  readonly report: PlatformReport["_tag"]
+  readonly lane: string
+}
+
 export class Outbox extends Context.Tag("broker/Outbox")<
   Outbox,
   {
@@ -42,14 +48,15 @@ export class Outbox extends Context.Tag("broker/Outbox")<
     readonly drained: Effect.Effect<void>
     readonly unsafeStatus: () => OutboxStatus
     /** Refused reports with their ids, the first refused first; kept as long as dead letters are. */
-    readonly unsafeDead: () => ReadonlyArray<readonly [id: string, dead: DeadReport]>
+    readonly unsafeDead: () => ReadonlyArray<readonly [id: string, dead: DeadReportOutline]>
+    /** The whole of one; `undefined` when there is none of this id, or its record is damaged. */
     readonly unsafeGetDead: (id: string) => DeadReport | undefined
     /**
      * Owes a refused report again, behind what its lane owes. False, and nothing changed, when a report waits that makes it
      * pointless: it does not take the place of a newer one.
      */
     readonly unsafeRetry: (transaction: Transaction, id: string) => boolean
-    /** Deletes a refused report for good. */
-    readonly unsafePurge: (transaction: Transaction, id: string) => DeadReport | undefined
+    /** Deletes a refused report for good; false when there is none. */
+    readonly unsafePurge: (transaction: Transaction, id: string) => boolean
   }
 >() {}

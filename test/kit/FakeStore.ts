@@ -42,6 +42,10 @@ export class FakeStore {
     return this.driver.range(table<A>(name, 1), { from: "", until: "~" }).map(([, record]) => record)
   }
 
+  keysOf(name: string): ReadonlyArray<Key> {
+    return Array.from(this.driver.keys(name))
+  }
+
   private apply({ key, table: { name }, ...op }: Op) {
     let records = this.tables.get(name)
     if (records === undefined) {

@@ -2,6 +2,7 @@
 import { assert, vi } from "@effect/vitest"
 import { Effect, type Scope, TestClock } from "effect"
 import type { Settings } from "../../src/services/BrokerConfig.js"
+import { type DeadLetter, DeadLetters } from "../../src/services/DeadLetters.js"
 import { Ledger } from "../../src/services/Ledger.js"
 import { type RegisterRequest, Registration } from "../../src/services/Registration.js"
 import { Store, Transaction } from "../../src/services/Store.js"
@@ -50,6 +51,12 @@ export const commit = <A>(decide: (transaction: Transaction) => A): Effect.Effec
     const decided = decide(transaction)
     return Effect.as(store.commit(transaction), decided)
   })
+
+/** The whole dead letters, the oldest first. */
+export const deadLetters: Effect.Effect<ReadonlyArray<DeadLetter>, never, DeadLetters> = Effect.map(
+  DeadLetters,
+  (dead) => dead.unsafeList().map(([id]) => dead.unsafeGet(id)!)
+)
 
 /** A plugin with an open stream and one endpoint. */
 export const session = (

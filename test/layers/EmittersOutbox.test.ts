@@ -22,7 +22,7 @@ const layer = (owed: Array<PlatformReport>, settings: Partial<Settings> = {}) =>
         unsafeDead: () => [],
         unsafeGetDead: () => undefined,
         unsafeRetry: () => false,
-        unsafePurge: () => undefined
+        unsafePurge: () => false
       })
     ),
     Layer.provide(groundWith({ settings }))

@@ -7,7 +7,7 @@ import { Ledger } from "../../src/services/Ledger.js"
 import { type CoreOptions, core, type FakePlugin } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { comeBack, drain, jitter, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
+import { comeBack, deadLetters, drain, jitter, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
 
 const broker = (network: FakeNetwork, settings: Partial<Settings> = {}, variants: CoreOptions["variants"] = {}) =>
   core({ network, settings: { ...quiet, ...settings }, variants })
@@ -152,7 +152,7 @@ describe("a refused push", () => {
       assert.strictEqual((yield* DeadLetters).unsafeCount(), 0)
       plugin.refuse(plugin.received.at(-2)!)
       yield* settled
-      const [dead] = (yield* DeadLetters).unsafeList()
+      const [dead] = yield* deadLetters
       assert.deepInclude(dead, { endpointId: plugin.endpointId, reason: "delivery_limit" })
       assert.deepInclude(dead!.message, { content: "poison" })
       yield* pass(60_000)
@@ -220,7 +220,7 @@ describe("the delivery limit", () => {
       yield* settled
       assert.deepStrictEqual(marked(plugin), ["b again"])
       assert.deepStrictEqual(
-        (yield* DeadLetters).unsafeList().map(({ message }) => message.content),
+        (yield* deadLetters).map(({ message }) => message.content),
         ["a"]
       )
       assert.deepInclude(yield* books, { accepted: 2, held: 1, dead: 1 })

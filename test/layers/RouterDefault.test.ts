@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Settings } from "../../src/services/BrokerConfig.js"
 import { CorrelationIndex } from "../../src/services/CorrelationIndex.js"
-import { DeadLetters } from "../../src/services/DeadLetters.js"
 import { Directory } from "../../src/services/Directory.js"
 import { Inbox } from "../../src/services/Inbox.js"
 import { Ledger } from "../../src/services/Ledger.js"
@@ -12,7 +11,19 @@ import { type CoreOptions, core, type LogLine } from "../kit/core.js"
 import { FakeNetwork, type Given } from "../kit/FakeNetwork.js"
 import { FakePlatform, unavailable } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { comeBack, commit, drain, jitter, mail, pass, quiet, type Session, session, settled } from "../kit/steps.js"
+import {
+  comeBack,
+  commit,
+  deadLetters,
+  drain,
+  jitter,
+  mail,
+  pass,
+  quiet,
+  type Session,
+  session,
+  settled
+} from "../kit/steps.js"
 
 interface Options extends Omit<CoreOptions, "settings" | "variants"> {
   readonly settings?: Partial<Settings>
@@ -228,7 +239,7 @@ describe("what arrives", () => {
         mail(plugin.endpointId, "deep", nested(65))
       )
       assert.deepStrictEqual(plugin.contents, ["fits"])
-      const letters = (yield* DeadLetters).unsafeList()
+      const letters = yield* deadLetters
       assert.deepStrictEqual(
         letters.map(({ message, reason }) => [message.content, reason]),
         [["deep", "too_deep"]]
@@ -255,7 +266,7 @@ describe("S9: a message over the network's limit", () => {
       })
       assert.deepStrictEqual(plugin.contents, ["a", "b"])
       assert.deepStrictEqual(
-        (yield* DeadLetters).unsafeList().map(({ message, reason }) => [message.content, message.bytes, reason]),
+        (yield* deadLetters).map(({ message, reason }) => [message.content, message.bytes, reason]),
         [
           ["large", 20_000_000, "too_large"],
           ["for nobody", 17_000_000, "too_large"]

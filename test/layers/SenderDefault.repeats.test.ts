@@ -12,10 +12,11 @@ import { Directory } from "../../src/services/Directory.js"
 import { Registry } from "../../src/services/Registry.js"
 import { Sender, type SendRequest } from "../../src/services/Sender.js"
 import { SendQueue } from "../../src/services/SendQueue.js"
+import { table } from "../../src/services/Store.js"
 import { core, type LogLine } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { pass, quiet, type Session, session, settled } from "../kit/steps.js"
+import { commit, pass, quiet, type Session, session, settled } from "../kit/steps.js"
 
 interface Options {
   readonly network: FakeNetwork
@@ -295,15 +296,47 @@ describe("D9: a message sent with store", () => {
     }
   )
 
-  it.scoped("is refused when too many wait", () => {
+  it.scoped("is refused when too many wait, or too many bytes, and taken again when there is room", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {
       const a = yield* session(11)
       network.answer = unreachable
       yield* down(network)
-      yield* send(a, "1", { store: true })
-      assert.strictEqual((yield* Effect.flip(send(a, "2", { store: true })))._tag, "connector_unavailable")
-    }).pipe(Effect.provide(broker({ network, settings: { sendQueue: 1 } })))
+      const queue = (content: string) =>
+        Effect.match(send(a, content, { store: true }), {
+          onFailure: ({ _tag }) => _tag,
+          onSuccess: ({ status }) => status
+        })
+      assert.strictEqual(yield* queue("é".repeat(1_000)), "queued")
+      assert.strictEqual(yield* queue("é".repeat(1_000)), "connector_unavailable")
+      assert.strictEqual(yield* queue("2"), "queued")
+      assert.strictEqual(yield* queue("3"), "connector_unavailable")
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      yield* up(network)
+      yield* pass(100)
+      network.answer = unreachable
+      yield* down(network)
+      assert.strictEqual(yield* queue("é".repeat(1_000)), "queued")
+    }).pipe(Effect.provide(broker({ network, settings: { sendQueue: 2, sendQueueBytes: 3_000 } })))
+  })
+
+  it.scoped("whose record is damaged is given up, and the rest goes on", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const a = yield* session(11)
+      network.answer = unreachable
+      yield* down(network)
+      for (const content of ["lost", "fine"]) yield* send(a, content, { store: true })
+      const [key] = store.keysOf("send_queue")
+      yield* commit((transaction) => transaction.delete(table("send_queue", 1), key!))
+      network.answer = ({ messageId }) => Effect.succeed({ messageId, status: "delivered" })
+      network.sent.length = 0
+      yield* up(network)
+      yield* pass(100)
+      assert.deepStrictEqual(contents(network), ["fine"])
+      assert.deepStrictEqual((yield* SendQueue).unsafeStatus(), { waiting: 0, givenUp: 1 })
+    }).pipe(Effect.provide(broker({ network, store })))
   })
 
   it.scoped("keeps its correlation id: the answer finds the endpoint", () => {
