@@ -17,6 +17,7 @@ import { IpcApi } from "../services/ipc/IpcApi.js"
 import { Limits } from "../services/Limits.js"
 import { BadRequest, bodyOf, RequestTimeout } from "../services/model/Errors.js"
 import { Shutdown } from "../services/Shutdown.js"
+import { inOrder } from "./inOrder.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
 import { parseBody, readBody, TooDeep } from "./ipc/body.js"
@@ -36,10 +37,23 @@ import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
 /** The port could not be taken. */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
 
-const api = HttpApiBuilder.api(IpcApi).pipe(
-  Layer.provide([HealthHandlers.layer, EndpointHandlers.layer, MessageHandlers.layer]),
-  Layer.provide([OperatorHandlers.layer, DeadLetterHandlers.layer, StoreHandlers.layer]),
-  Layer.provide(authorizedLayer)
+const routes = inOrder(
+  // What a platform's handler may ask for; without the rest of its context, which takes time at each start.
+  NodePath.layer,
+  NodeFileSystem.layer,
+  Etag.layerWeak,
+  NodeHttpPlatform.layer,
+  HttpApiBuilder.Router.Live,
+  HttpApiBuilder.Middleware.layer,
+  authorizedLayer,
+  HealthHandlers.layer,
+  EndpointHandlers.layer,
+  MessageHandlers.layer,
+  OperatorHandlers.layer,
+  DeadLetterHandlers.layer,
+  StoreHandlers.layer,
+  HttpApiBuilder.api(IpcApi),
+  HttpApiBuilder.middleware(Effect.map(EventLog, (log) => answerRefusals(log)))
 )
 
 /** How long requests in flight may take to end once the broker is otherwise gone. */
@@ -97,7 +111,7 @@ export const layer = Layer.scoped(
 
     // An id may be as long as a path; the platform's router would take 100 characters.
     const app = yield* HttpRouter.withRouterConfig(HttpApiBuilder.httpApp, { maxParamLength: Number.POSITIVE_INFINITY })
-    const routes = yield* NodeHttpServer.makeHandler(
+    const serveRoute = yield* NodeHttpServer.makeHandler(
       Effect.updateService(app, HttpServerRequest.HttpServerRequest, asRead)
     )
     const stream = yield* makeStream(rules)
@@ -115,7 +129,7 @@ export const layer = Layer.scoped(
       }
       const serve = (json: unknown) => {
         remember(request, { ...admission, json })
-        routes(request, answersAtOnce(response))
+        serveRoute(request, answersAtOnce(response))
       }
       if (request.method === "GET" || request.method === "HEAD") return serve({})
       readBody(request, config.bodyBytes).then(
@@ -181,13 +195,7 @@ export const layer = Layer.scoped(
     log.unsafeLog("info", "ipc_server_listening", { port })
     return { port, url: `http://127.0.0.1:${port}` }
   })
-).pipe(
-  Layer.provide(HttpApiBuilder.middleware(Effect.map(EventLog, (log) => answerRefusals(log)))),
-  Layer.provide(api),
-  Layer.provide([HttpApiBuilder.Router.Live, HttpApiBuilder.Middleware.layer]),
-  // What a platform's handler may ask for; without the rest of its context, which takes time at each start.
-  Layer.provide([NodeHttpPlatform.layer, Etag.layerWeak, NodeFileSystem.layer, NodePath.layer])
-)
+).pipe(Layer.provide(routes))
 
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
 

@@ -1,6 +1,6 @@
 /**
- * The whole broker, once: which parts there are and what each is made of. Read it from the bottom up; a part may use those
- * below it.
+ * The whole broker, once: which parts there are and what each is made of. A part may use those before it; they start in this order,
+ * and end the other way round.
  */
 import { Effect, Layer } from "effect"
 import * as AccountCheckPlatform from "../layers/AccountCheckPlatform.js"
@@ -19,6 +19,7 @@ import * as IdempotencyKeysStore from "../layers/IdempotencyKeysStore.js"
 import * as InboxStore from "../layers/InboxStore.js"
 import * as IpcServerHttp from "../layers/IpcServerHttp.js"
 import * as IpcTokensMinted from "../layers/IpcTokensMinted.js"
+import { inOrder } from "../layers/inOrder.js"
 import * as LeasesPlatform from "../layers/LeasesPlatform.js"
 import * as LedgerAuditStore from "../layers/LedgerAuditStore.js"
 import * as LedgerMemory from "../layers/LedgerMemory.js"
@@ -76,45 +77,59 @@ const noControl: Control<never> = { events: ControlEventsNone.layer, spawner: Sp
 /** The broker without its IPC surface: everything between the network, the platform and the channels of plugins. */
 export const coreWith = <E>(variants: Variants<E>) => {
   const { events, spawner } = variants.control ?? noControl
-  return Layer.mergeAll(BrokerStatusDefault.layer, DeadLetterQueueDefault.layer, LedgerAuditStore.layer).pipe(
-    Layer.provideMerge(events),
-    Layer.provideMerge(ControlDispatcherDefault.layer),
-    Layer.provideMerge(
-      Layer.mergeAll(
-        RouterDefault.layer,
-        SenderDefault.layer,
-        DispatchDefault.layer,
-        RegistrationDefault.layer,
-        PresenceConnector.layer,
-        AccountCheckPlatform.layer
-      )
-    ),
-    Layer.provideMerge(LeasesPlatform.layer),
-    Layer.provideMerge(Layer.mergeAll(RegistryStore.layer, SendQueueStore.layer, spawner)),
-    Layer.provideMerge(MailboxesStore.layer),
-    Layer.provideMerge(Layer.mergeAll(variants.connector, InboxStore.layer, DeadLettersStore.layer)),
-    Layer.provideMerge(
-      Layer.mergeAll(
-        RetryQueueOutbox.layer,
-        EmittersOutbox.layer,
-        ControlOutcomesStore.layer,
-        CorrelationIndexStore.layer,
-        ReplyCorrelationsStore.layer,
-        IdempotencyKeysStore.layer,
-        ChannelsMemory.layer,
-        DirectoryMemory.layer
-      )
-    ),
-    Layer.provideMerge(OutboxStore.layer),
-    Layer.provideMerge(Layer.mergeAll(variants.store, variants.platform)),
-    Layer.provideMerge(Layer.mergeAll(LedgerMemory.layer, LimitsMemory.layer, ShutdownDefault.layer))
+  return inOrder(
+    // What is counted, and whether the broker leaves.
+    LedgerMemory.layer,
+    LimitsMemory.layer,
+    ShutdownDefault.layer,
+    // Where records go, and who is told.
+    variants.store,
+    variants.platform,
+    // What is owed to the platform.
+    OutboxStore.layer,
+    RetryQueueOutbox.layer,
+    EmittersOutbox.layer,
+    // What is remembered.
+    ControlOutcomesStore.layer,
+    CorrelationIndexStore.layer,
+    ReplyCorrelationsStore.layer,
+    IdempotencyKeysStore.layer,
+    // Who is there.
+    ChannelsMemory.layer,
+    DirectoryMemory.layer,
+    // The network.
+    variants.connector,
+    // Where messages lie.
+    InboxStore.layer,
+    DeadLettersStore.layer,
+    MailboxesStore.layer,
+    // Endpoints, and what waits for them or for the network.
+    RegistryStore.layer,
+    SendQueueStore.layer,
+    spawner,
+    LeasesPlatform.layer,
+    // What is done with messages and requests.
+    RouterDefault.layer,
+    SenderDefault.layer,
+    DispatchDefault.layer,
+    RegistrationDefault.layer,
+    PresenceConnector.layer,
+    AccountCheckPlatform.layer,
+    // What the owner's events do.
+    ControlDispatcherDefault.layer,
+    events,
+    // What operators see.
+    BrokerStatusDefault.layer,
+    DeadLetterQueueDefault.layer,
+    LedgerAuditStore.layer
   )
 }
 
 /** A broker of these variants, all its services at hand. What the platform says is heard once plugins can connect. */
 export const brokerWith = <E>(variants: Variants<E>) =>
-  Layer.scopedDiscard(Effect.flatMap(ControlEvents, ({ listen }) => listen)).pipe(
-    Layer.provideMerge(IpcServerHttp.layer),
-    Layer.provideMerge(coreWith(variants)),
-    Layer.provideMerge(IpcTokensMinted.layer)
+  inOrder(
+    IpcTokensMinted.layer,
+    coreWith(variants),
+    IpcServerHttp.layer,
+    Layer.scopedDiscard(Effect.flatMap(ControlEvents, ({ listen }) => listen))
   )

@@ -4,6 +4,7 @@ import * as BrokerConfigSources from "../layers/BrokerConfigSources.js"
 import * as DiscoveryFile from "../layers/DiscoveryFile.js"
 import * as EventLogFile from "../layers/EventLogFile.js"
 import * as InstanceLockFile from "../layers/InstanceLockFile.js"
+import { inOrder } from "../layers/inOrder.js"
 import * as LivenessProcess from "../layers/LivenessProcess.js"
 import * as PathsUserData from "../layers/PathsUserData.js"
 import { AccountCheck } from "../services/AccountCheck.js"
@@ -81,16 +82,17 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
       variants: variantsFor(settings)
     }
 
-    const ground = EventLogFile.effectLogger.pipe(
-      Layer.provideMerge(EventLogFile.layer),
-      Layer.provideMerge(PathsUserData.layer(base)),
-      Layer.provideMerge(Layer.mergeAll(credentials, LivenessProcess.layer, Layer.succeed(BrokerConfig, settings)))
-    )
-    const broker = brokerWith(variants).pipe(
-      Layer.provideMerge(DiscoveryFile.layer),
+    const broker = inOrder(
+      Layer.succeed(BrokerConfig, settings),
+      credentials,
+      LivenessProcess.layer,
+      PathsUserData.layer(base),
+      EventLogFile.layer,
+      EventLogFile.effectLogger,
       // Before anything is opened, and until everything is closed.
-      Layer.provideMerge(InstanceLockFile.layer),
-      Layer.provideMerge(ground)
+      InstanceLockFile.layer,
+      DiscoveryFile.layer,
+      brokerWith(variants)
     )
 
     const life = Effect.gen(function* () {

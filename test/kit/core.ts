@@ -1,5 +1,6 @@
 /** A broker within the test, without its HTTP surface: real services, a fake network, plugins on fake sockets. */
 import { Effect, Layer, Redacted } from "effect"
+import { inOrder } from "../../src/layers/inOrder.js"
 import { makePluginChannels, type PluginChannel } from "../../src/layers/ipc/pluginChannel.js"
 import * as PlatformApiLocal from "../../src/layers/PlatformApiLocal.js"
 import * as StoreMemory from "../../src/layers/StoreMemory.js"
@@ -48,7 +49,7 @@ export interface CoreOptions {
 }
 
 export const groundWith = ({ log, processes = new FakeProcesses(), settings }: CoreOptions = {}) =>
-  Layer.mergeAll(
+  inOrder(
     Layer.succeed(BrokerConfig, { ...defaults, ...settings }),
     Layer.succeed(Credentials, {
       accountId: "default",
@@ -63,12 +64,15 @@ export const groundWith = ({ log, processes = new FakeProcesses(), settings }: C
 
 /** All services of the broker, on a fake network unless another connector is given. */
 export const core = (options: CoreOptions = {}) =>
-  coreWith({
-    store: StoreMemory.layer,
-    platform: PlatformApiLocal.layer,
-    connector: Layer.succeed(Connector, (options.network ?? new FakeNetwork()).connector),
-    ...options.variants
-  }).pipe(Layer.provideMerge(groundWith(options)))
+  inOrder(
+    groundWith(options),
+    coreWith({
+      store: StoreMemory.layer,
+      platform: PlatformApiLocal.layer,
+      connector: Layer.succeed(Connector, (options.network ?? new FakeNetwork()).connector),
+      ...options.variants
+    })
+  )
 
 export const withReceipts = ["push_receipt_ack_v1", "push_nack_v1"]
 
