@@ -70,7 +70,7 @@ export const layer: Layer.Layer<Channels, never, BrokerConfig | EventLog> = Laye
       if (channel.socket.backlog() > congestedBytes) channel.isCongested = true
     }
 
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* makeSweeper("channels", (now) => {
       let next = Number.POSITIVE_INFINITY
       for (const channel of open.values()) {
         if (now >= channel.heardAt + silenceMs) {

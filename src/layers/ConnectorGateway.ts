@@ -18,6 +18,7 @@ import type { Store } from "../services/Store.js"
 import { makeInbound } from "./gateway/inbound.js"
 import { makeSends } from "./gateway/sends.js"
 import { session } from "./gateway/session.js"
+import { supervised } from "./internal/supervised.js"
 
 /** No message is sent while more than this waits in the socket, bytes. */
 const backlogBytes = 64 * 1024 * 1024
@@ -144,7 +145,7 @@ export const layer: Layer.Layer<Connector, never, Credentials | Store | Shutdown
           yield* Effect.sleep(waitMs)
         }
       })
-      yield* Effect.forkScoped(Effect.interruptible(loop))
+      yield* supervised("gateway")(loop)
 
       return {
         name: "gateway",

@@ -1,4 +1,8 @@
-/** JSON lines in `broker-<pid>.log`, written in the background, rotated by size; mode 0600. */
+/**
+ * JSON lines in `broker-<pid>.log`, written in the background, rotated by size; mode 0600. Should the process end of an exception
+ * that nobody caught, the last line says of which.
+ */
+import { appendFileSync, mkdirSync } from "node:fs"
 import * as fs from "node:fs/promises"
 import * as path from "node:path"
 import { Cause, Effect, HashMap, Layer, LogLevel as Level, Logger } from "effect"
@@ -82,6 +86,19 @@ export const layer: Layer.Layer<EventLog, never, BrokerConfig | Paths> = Layer.s
       writer ??= Promise.resolve().then(drain)
     }
 
+    const onFatal = (error: unknown, origin: string) => {
+      unsafeLog("error", "broker_fatal_exit", { origin, reason: String((error as Error)?.stack ?? error) })
+      try {
+        mkdirSync(paths.logDirectory, { recursive: true, mode: 0o700 })
+        appendFileSync(paths.logFile, waiting.splice(0).join(""), { mode: 0o600 })
+      } catch {
+        // Node prints it as well.
+      }
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => process.on("uncaughtExceptionMonitor", onFatal)),
+      () => Effect.sync(() => process.off("uncaughtExceptionMonitor", onFatal))
+    )
     yield* Effect.addFinalizer(() =>
       Effect.promise(async () => {
         await writer

@@ -2,6 +2,7 @@
 import { Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Emitters } from "../services/Emitters.js"
+import type { EventLog } from "../services/EventLog.js"
 import { Inbox, type UndispatchedItem } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { ordered } from "../services/model/StoreKey.js"
@@ -9,7 +10,7 @@ import { Store, Transaction } from "../services/Store.js"
 import { inbox as records } from "./internal/messageTables.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
-export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | BrokerConfig> = Layer.scoped(
+export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | BrokerConfig | EventLog> = Layer.scoped(
   Inbox,
   Effect.gen(function* () {
     const { inboxBytes, inboxMessages } = yield* BrokerConfig
@@ -33,7 +34,7 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
       return taken.item
     }
 
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* makeSweeper("inbox", (now) => {
       const transaction = new Transaction()
       let next = Number.POSITIVE_INFINITY
       for (const { item } of [...items.values()]) {

@@ -98,7 +98,7 @@ export const layer: Layer.Layer<
         )
       )
 
-    const sweeper = yield* makeSweeper((at) => {
+    const sweeper = yield* makeSweeper("leases", (at) => {
       let next = Number.POSITIVE_INFINITY
       for (const [key, lease] of leases) {
         const endpoint = directory.unsafeByKey(key)

@@ -234,7 +234,7 @@ export const layer: Layer.Layer<
       store.unsafeCommit(transaction)
       return next
     }
-    const sweeper = yield* makeSweeper(sweep)
+    const sweeper = yield* makeSweeper("mailboxes", sweep)
 
     // -- the end of a mailbox ------------------------------------------------------------------------------------------
 

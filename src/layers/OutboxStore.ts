@@ -209,7 +209,7 @@ export const layer: Layer.Layer<Outbox, never, Store | PlatformApi | BrokerConfi
       })
     }
 
-    const sweeper = yield* makeSweeper(() => {
+    const sweeper = yield* makeSweeper("outbox", () => {
       goOn()
       return undefined
     })

@@ -14,6 +14,7 @@ import {
 } from "../services/model/PresenceMachine.js"
 import { Presence } from "../services/Presence.js"
 import { Store, Transaction } from "../services/Store.js"
+import { supervised } from "./internal/supervised.js"
 
 export const layer: Layer.Layer<Presence, never, Connector | Channels | Emitters | Store | BrokerConfig | EventLog> =
   Layer.scoped(
@@ -69,8 +70,7 @@ export const layer: Layer.Layer<Presence, never, Connector | Channels | Emitters
               ? apply("connector_disconnected")
               : Effect.void
         ),
-        Effect.interruptible,
-        Effect.forkScoped
+        supervised("presence")
       )
 
       return {

@@ -27,6 +27,7 @@ import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { RetryQueue } from "../services/RetryQueue.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { Store, Transaction, table } from "../services/Store.js"
+import { supervised } from "./internal/supervised.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface EndpointRecord {
@@ -189,7 +190,7 @@ export const layer: Layer.Layer<
       store.unsafeCommit(transaction)
     }
 
-    const sweeper = yield* makeSweeper((at) => {
+    const sweeper = yield* makeSweeper("endpoints", (at) => {
       const due: Array<Registered> = []
       let next = Number.POSITIVE_INFINITY
       for (const endpoint of byKey.values()) {
@@ -229,7 +230,7 @@ export const layer: Layer.Layer<
     yield* Effect.sync(() => {
       const gone = Array.from(byKey.values()).filter((endpoint) => !isAlive(endpoint))
       applyToEach(gone, EndpointEvent.PluginExited())
-    }).pipe(Effect.schedule(Schedule.spaced(livenessIntervalMs)), Effect.interruptible, Effect.forkScoped)
+    }).pipe(Effect.schedule(Schedule.spaced(livenessIntervalMs)), supervised("liveness"))
 
     return {
       unsafeAdd: (transaction, { capabilities, session, ...given }, channel) => {

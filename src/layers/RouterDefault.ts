@@ -1,5 +1,5 @@
 /** Routes batches in a fiber of its own: one wake-up, one loop, one commit per batch. */
-import { Effect, FiberSet, Layer, Mailbox } from "effect"
+import { Cause, Effect, FiberSet, Layer, Mailbox } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Connector, type InboundItem } from "../services/Connector.js"
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
@@ -23,6 +23,7 @@ import { Store, Transaction } from "../services/Store.js"
 import { makeClosedLookup } from "./internal/closedLookup.js"
 import { mintTrace, mintUuid } from "./internal/minting.js"
 import { routeView } from "./internal/routeView.js"
+import { supervised } from "./internal/supervised.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 /** A message on its way through the router. */
@@ -114,7 +115,7 @@ export const layer: Layer.Layer<
       redelivery.unsafeWakeAt(now() + delay({ base: config.holdBackMs, cap: config.holdBackMaxMs }, asked, 1))
     }
 
-    const redelivery = yield* makeSweeper((at) => {
+    const redelivery = yield* makeSweeper("held_back", (at) => {
       if (holdBack.isEmpty) return undefined
       asked++
       // Without a link nothing can come back, and its absence says nothing.
@@ -253,15 +254,27 @@ export const layer: Layer.Layer<
 
     const routeAll = (items: Iterable<InboundItem>) => {
       const transaction = new Transaction()
-      for (const item of items) route(transaction, item)
+      for (const item of items) {
+        try {
+          const own = new Transaction()
+          route(own, item)
+          transaction.append(own)
+        } catch (fault) {
+          // It must not stop the others. The network has it still, and none of what was decided for it is written.
+          log.unsafeLog("error", "message_not_routed", {
+            message_id: item.messageId,
+            cause: Cause.pretty(Cause.die(fault))
+          })
+          connector.unsafeRelease([item.token])
+        }
+      }
       store.unsafeCommit(transaction)
     }
 
     yield* arrivals.takeAll.pipe(
       Effect.map(([items]) => routeAll(items)),
       Effect.forever,
-      Effect.interruptible,
-      Effect.forkScoped
+      supervised("router")
     )
     yield* connector.receive((batch) => {
       arrivals.unsafeOfferAll(batch)

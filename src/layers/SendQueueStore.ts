@@ -9,6 +9,7 @@ import { ordered } from "../services/model/StoreKey.js"
 import { SendQueue } from "../services/SendQueue.js"
 import { type Key, Store, Transaction, table } from "../services/Store.js"
 import { OutlinedTable } from "./internal/OutlinedTable.js"
+import { supervised } from "./internal/supervised.js"
 
 interface Queued {
   readonly endpoint: EndpointKey
@@ -113,7 +114,7 @@ export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConf
         if (wait > 0) yield* Effect.sleep(wait)
       }
     })
-    yield* work.pipe(Effect.interruptible, Effect.forkScoped)
+    yield* work.pipe(supervised("send_queue"))
 
     return {
       unsafeAdd: (transaction, endpoint, message) => {

@@ -132,7 +132,7 @@ export const layerWith = ({
         store.unsafeCommit(transaction)
       }
 
-      const sweeper = yield* makeSweeper((at) => {
+      const sweeper = yield* makeSweeper("spawned_sessions", (at) => {
         let next = Number.POSITIVE_INFINITY
         for (const [token, { deadline }] of [...pending]) {
           if (deadline <= at) giveUp(token, "spawn_correlation_timeout")

@@ -42,6 +42,13 @@ export class Transaction {
     this.ops.push({ _tag: "Delete", table: table as Table<unknown>, key })
   }
 
+  /** Puts what `other` decided behind what this one did. */
+  append(other: Transaction): void {
+    for (const op of other.ops) this.ops.push(op)
+    for (const effect of other.effects) this.effects.push(effect)
+    this.isBarrier ||= other.isBarrier
+  }
+
   /** Runs `effect` once this transaction and all before it are durable. It must not throw. */
   onDurable(effect: () => void): void {
     this.effects.push(effect)

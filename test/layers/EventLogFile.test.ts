@@ -8,6 +8,9 @@ import type { Settings } from "../../src/services/BrokerConfig.js"
 import { EventLog } from "../../src/services/EventLog.js"
 import { configWith, modeOf, ownDirectory, pathsLayer, pathsUnder, setMode } from "../kit/ground.js"
 
+/** What node tells of an exception nobody caught goes through here. */
+const emitter: NodeJS.EventEmitter = process
+
 const layerAt = (base: string, settings: Partial<Settings>) =>
   EventLogFile.layer.pipe(Layer.provide([configWith(settings), pathsLayer(base)]))
 
@@ -59,6 +62,29 @@ describe("a line of the log", () => {
       assert.deepInclude(second, { level: "info", msg: "bare" })
     })
   )
+  it.scopedLive("is the last one of a process that ends of an exception, behind all that was logged before", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* logged(base, { logLevel: "warn" }, (log) => {
+        log.unsafeLog("warn", "before")
+        emitter.emit("uncaughtExceptionMonitor", new Error("a fault"), "uncaughtException")
+        // Nothing is written in the background before this.
+        assert.deepStrictEqual(
+          lines(base).map(({ msg, origin }) => [msg, origin]),
+          [
+            ["before", undefined],
+            ["broker_fatal_exit", "uncaughtException"]
+          ]
+        )
+        assert.match(String(lines(base)[1]!.reason), /^Error: a fault\n +at /)
+      })
+      assert.strictEqual(lines(base).length, 2)
+      assert.strictEqual(modeOf(pathsUnder(base).logFile), "600")
+      emitter.emit("uncaughtExceptionMonitor", new Error("later"), "uncaughtException")
+      assert.strictEqual(lines(base).length, 2, "a log that is closed hears of nothing")
+    })
+  )
+
   it.scopedLive("D9: follows the one logged before it, however many there are at once", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory

@@ -250,6 +250,40 @@ describe("what arrives", () => {
   })
 })
 
+describe("a message on which the router itself fails", () => {
+  it.scoped("is told in the log and stays with the network; those beside it and after it go on", () => {
+    const network = new FakeNetwork()
+    const log: Array<LogLine> = []
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const metadata = Object.create(null, {
+        target_endpoint_id: {
+          enumerable: true,
+          get: () => {
+            throw new Error("a fault")
+          }
+        }
+      })
+      yield* delivered(
+        network,
+        mail(plugin.endpointId, "a"),
+        { content: "poison", metadata },
+        mail(plugin.endpointId, "b")
+      )
+      yield* delivered(network, mail(plugin.endpointId, "c"))
+      assert.deepStrictEqual(plugin.contents, ["a", "b", "c"])
+      yield* drain(plugin)
+      assert.deepStrictEqual([network.accepted, network.releasedIds], [["a", "b", "c"], ["poison"]])
+      assert.deepInclude(yield* books, { accepted: 3, delivered: 3, unaccounted: 0 })
+      const told = log.filter(({ event }) => event === "message_not_routed")
+      assert.deepStrictEqual(
+        told.map(({ fields, level }) => [level, fields.message_id]),
+        [["error", "poison"]]
+      )
+    }).pipe(Effect.provide(broker({ network, log })))
+  })
+})
+
 describe("S9: a message over the network's limit", () => {
   it.scoped("is accepted as a dead letter with its size, and goes to nobody; those beside it go on", () => {
     const network = new FakeNetwork()

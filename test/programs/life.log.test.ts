@@ -66,6 +66,24 @@ describe.concurrent("L6: the log", () => {
     })
   )
 
+  it.scopedLive("says of which exception the broker ended that nobody caught; the next one starts", () =>
+    Effect.gen(function* () {
+      const fault = `process.once("SIGUSR2", () => { throw new Error("a fault") })`
+      const broker = yield* startBroker({
+        environment: { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(fault)}` }
+      })
+      const session = yield* startSession(broker)
+      const { code, stderr } = yield* broker.end("SIGUSR2")
+      assert.strictEqual(code, 1)
+      assert.include(stderr, "Error: a fault")
+      const last = broker.logLines().at(-1)!
+      assert.deepInclude(last, { level: "error", msg: "broker_fatal_exit", origin: "uncaughtException" })
+      assert.include(last.reason as string, "a fault")
+      const next = yield* startBroker({ userData: broker.userData })
+      yield* untilState(next, session.id, "reconnecting")
+    })
+  )
+
   it.scopedLive("S11: holds no token and no content, nor does anything the broker prints or is called with", () =>
     Effect.gen(function* () {
       const broker = yield* startBroker({ settings: { logLevel: "debug", graceMs: 200, nackDelayMs: 10 } })

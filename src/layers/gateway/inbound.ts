@@ -162,7 +162,7 @@ export const makeInbound = (
       log.unsafeLog("debug", "gap_fill_requested", { since: sinceSeq, waiting: cursor.waiting.messages })
     }
 
-    const sweeper = yield* makeSweeper(() => {
+    const sweeper = yield* makeSweeper("gateway_gaps", () => {
       settle()
       return undefined
     })
@@ -182,7 +182,7 @@ export const makeInbound = (
       })
       mark.drawIn()
     }
-    const saving = yield* makeSweeper(() => {
+    const saving = yield* makeSweeper("gateway_cursor", () => {
       if (!isSaving) save()
       return undefined
     })

@@ -7,6 +7,7 @@ import { join, ordered } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 import { type OwnedId, RecentIds } from "./RecentIds.js"
+import { supervised } from "./supervised.js"
 
 const keyOf = (endpoint: EndpointKey, id: string) => join(ordered(endpoint), idInKey(id))
 
@@ -51,7 +52,7 @@ export const makeStoredIds = (
         const count = ids.sweep(clock.unsafeCurrentTimeMillis())
         if (count > 0) log.unsafeLog("info", sweepEvent, { count })
       })
-    ).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), Effect.interruptible, Effect.forkScoped)
+    ).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), supervised(sweepEvent))
 
     return {
       ids,

@@ -1,10 +1,14 @@
-import type { Fiber, Schedule, Scope } from "effect"
+import type { Fiber, Scope } from "effect"
 import { Cause, Effect } from "effect"
 import { EventLog } from "../../services/EventLog.js"
+import { backoff } from "../../services/model/Backoff.js"
+
+/** For work within the broker, where a failure is a fault of its own. */
+const usual = backoff({ base: 100, cap: 30_000 }, 60_000)
 
 /** Runs `body` as long as the scope lives. A failure or defect is logged and the body started again. */
 export const supervised =
-  (name: string, policy: Schedule.Schedule<unknown, number>) =>
+  (name: string, policy = usual) =>
   <A, E, R>(
     body: Effect.Effect<A, E, R>
   ): Effect.Effect<Fiber.RuntimeFiber<A, unknown>, never, R | EventLog | Scope.Scope> =>

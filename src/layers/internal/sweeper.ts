@@ -1,5 +1,7 @@
 import type { Scope } from "effect"
 import { Effect } from "effect"
+import type { EventLog } from "../../services/EventLog.js"
+import { supervised } from "./supervised.js"
 
 export interface Sweeper {
   /** Something may be due at `at`, epoch milliseconds. Cheap when an earlier sweep is planned already. */
@@ -11,9 +13,12 @@ const longest = 2 ** 31 - 1
 
 /**
  * One fiber that sleeps until something is due. `sweep` does what is due and says when to come back; `undefined` means not
- * before somebody calls `unsafeWakeAt`.
+ * before somebody calls `unsafeWakeAt`. Where it throws, that is logged under `name`, and it is tried again soon.
  */
-export const makeSweeper = (sweep: (now: number) => number | undefined): Effect.Effect<Sweeper, never, Scope.Scope> =>
+export const makeSweeper = (
+  name: string,
+  sweep: (now: number) => number | undefined
+): Effect.Effect<Sweeper, never, EventLog | Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     let planned = Number.POSITIVE_INFINITY
@@ -28,20 +33,19 @@ export const makeSweeper = (sweep: (now: number) => number | undefined): Effect.
       return Effect.raceFirst(moved.await, Effect.sleep(wait))
     })
 
-    yield* sleep.pipe(
-      Effect.zipRight(
-        Effect.sync(() => {
-          const now = clock.unsafeCurrentTimeMillis()
-          if (now < planned) return
-          planned = Number.POSITIVE_INFINITY
-          const next = sweep(now)
-          if (next !== undefined) planned = Math.min(planned, next)
-        })
-      ),
-      Effect.forever,
-      Effect.interruptible,
-      Effect.forkScoped
-    )
+    const sweepWhenDue = () => {
+      const now = clock.unsafeCurrentTimeMillis()
+      if (now < planned) return
+      planned = Number.POSITIVE_INFINITY
+      let next: number | undefined = now
+      try {
+        next = sweep(now)
+      } finally {
+        if (next !== undefined) planned = Math.min(planned, next)
+      }
+    }
+
+    yield* sleep.pipe(Effect.zipRight(Effect.sync(sweepWhenDue)), Effect.forever, supervised(name))
 
     return {
       unsafeWakeAt: (at) => {

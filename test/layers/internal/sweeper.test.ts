@@ -1,14 +1,17 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { makeSweeper } from "../../../src/layers/internal/sweeper.js"
-import { settle } from "../../kit/core.js"
+import { collectedLog, type LogLine, settle } from "../../kit/core.js"
 import { pass } from "../../kit/steps.js"
+
+const sweeperOf = (sweep: (now: number) => number | undefined, log: Array<LogLine> = []) =>
+  Effect.provide(makeSweeper("test", sweep), collectedLog(log))
 
 /** A sweeper that remembers when it swept, asleep. */
 const recording = (next: (now: number) => number | undefined = () => undefined) =>
   Effect.gen(function* () {
     const swept: Array<number> = []
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* sweeperOf((now) => {
       swept.push(now)
       return next(now)
     })
@@ -66,7 +69,7 @@ it.scoped("a time that is past means at once", () =>
 it.scoped("a wish that comes up during the sweep counts when it is earlier than what the sweep says", () =>
   Effect.gen(function* () {
     const swept: Array<number> = []
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* sweeperOf((now) => {
       swept.push(now)
       if (swept.length === 1) sweeper.unsafeWakeAt(now + 50)
       return swept.length === 1 ? now + 500 : undefined
@@ -84,7 +87,7 @@ it.scoped("a wish that comes up during the sweep counts when it is earlier than 
 it.scoped("a wish from before its fiber first ran counts", () =>
   Effect.gen(function* () {
     const swept: Array<number> = []
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* sweeperOf((now) => {
       swept.push(now)
       return undefined
     })
@@ -93,6 +96,32 @@ it.scoped("a wish from before its fiber first ran counts", () =>
     assert.deepStrictEqual(swept, [])
     yield* pass(1)
     assert.deepStrictEqual(swept, [100])
+  })
+)
+
+it.scoped("a fault in a sweep is logged, and it is tried again: what was due, and what was planned meanwhile", () =>
+  Effect.gen(function* () {
+    const swept: Array<number> = []
+    const log: Array<LogLine> = []
+    const sweeper = yield* sweeperOf((now) => {
+      swept.push(now)
+      if (swept.length < 3) throw new Error("a fault")
+      return swept.length === 3 ? now + 1_000 : undefined
+    }, log)
+    sweeper.unsafeWakeAt(1_000)
+    yield* pass(1_000)
+    assert.deepStrictEqual(swept, [1_000])
+    yield* pass(60_000)
+    assert.strictEqual(swept.length, 4)
+    assert.isBelow(swept[2]!, 1_400)
+    assert.strictEqual(swept[3], swept[2]! + 1_000)
+    assert.deepStrictEqual(
+      log.map(({ event, fields }) => [event, fields.fiber]),
+      [
+        ["background_fiber_failed", "test"],
+        ["background_fiber_failed", "test"]
+      ]
+    )
   })
 )
 

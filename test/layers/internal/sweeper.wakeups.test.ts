@@ -1,14 +1,17 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { makeSweeper } from "../../../src/layers/internal/sweeper.js"
-import { settle } from "../../kit/core.js"
+import { collectedLog, settle } from "../../kit/core.js"
 import { pass } from "../../kit/steps.js"
+
+const sweeperOf = (sweep: (now: number) => number | undefined) =>
+  Effect.provide(makeSweeper("test", sweep), collectedLog())
 
 /** A sweeper that remembers when it swept, asleep. */
 const recording = (next: (now: number) => number | undefined = () => undefined) =>
   Effect.gen(function* () {
     const swept: Array<number> = []
-    const sweeper = yield* makeSweeper((now) => {
+    const sweeper = yield* sweeperOf((now) => {
       swept.push(now)
       return next(now)
     })
