@@ -116,6 +116,7 @@ export const settings = {
   congestedBytes: bytes(MiB, "Socket backlog above which nothing is pushed to a channel"),
   uncongestedBytes: bytes(256 * KiB, "Socket backlog below which pushing goes on"),
   streamSends: count(256, "Sends of one channel that may be unanswered; it is not read while there are more"),
+  streamSendBytes: bytes(8 * MiB, "Their bytes; one frame may be larger"),
   contentionCount: count(5, "Living channels of one process displaced by newer ones after which newer ones must wait"),
   contentionWithinMs: ms(10_000, "Within how long so many count"),
   contentionRestMs: ms(30_000, "How long they must wait while the current one is open"),

@@ -40,6 +40,7 @@ interface Frame {
 
 interface ReadFrame {
   readonly frame: Frame
+  readonly bytes: number
   /** What is wrong with it, as far as it was read. */
   readonly refused?: AnyRefusal
 }
@@ -82,10 +83,11 @@ export const makePluginChannels: Effect.Effect<
   const read = (text: string): ReadonlyArray<ReadFrame> => {
     const frame = parse(text)
     if (frame === undefined) return []
-    if (!isDeeperThan(frame, jsonDepth)) return [{ frame }]
+    const bytes = Buffer.byteLength(text)
+    if (!isDeeperThan(frame, jsonDepth)) return [{ frame, bytes }]
     limits.unsafeHit("json_depth")
     const refused = new TooDeep({ message: `The frame nests deeper than ${jsonDepth} levels.` })
-    return [{ frame: { event: frame.event, request_id: frame.request_id }, refused }]
+    return [{ frame: { event: frame.event, request_id: frame.request_id }, bytes, refused }]
   }
 
   const handleReceipt = (transaction: Transaction, channel: Channel, frame: Receipt) => {
@@ -116,7 +118,7 @@ export const makePluginChannels: Effect.Effect<
             if (receipt !== undefined) handleReceipt(transaction, channel, receipt)
           }
         })
-        for (const { frame, refused } of frames) if (frame.event === "send") send(frame, refused)
+        for (const { bytes, frame, refused } of frames) if (frame.event === "send") send(frame, bytes, refused)
       },
       heard: () => channels.unsafeHeard(channel),
       closed: (code, answered) => {

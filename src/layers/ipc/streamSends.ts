@@ -11,23 +11,31 @@ import { makeAnsweredSend } from "./send.js"
 const decodeFrame = Schema.decodeUnknownEither(SendFrame)
 const isRequestId = Schema.is(SendFrame.fields.request_id)
 
-/** A frame whose `event` is `send`; `refused` says what was found wrong with it before. */
-export type SendOf = (frame: { readonly request_id?: unknown }, refused?: AnyRefusal) => void
+/** A frame of so many bytes whose `event` is `send`; `refused` says what was found wrong with it before. */
+export type SendOf = (frame: { readonly request_id?: unknown }, bytes: number, refused?: AnyRefusal) => void
 
 export const makeStreamSends = Effect.gen(function* () {
-  const { streamSends } = yield* BrokerConfig
+  const { streamSendBytes, streamSends } = yield* BrokerConfig
   const channels = yield* Channels
   const shutdown = yield* Shutdown
   const send = yield* makeAnsweredSend
 
   return ({ id, pluginPid }: Channel, socket: ChannelSocket): SendOf => {
     let unanswered = 0
-    const written = () => {
-      if (unanswered-- === streamSends) socket.resume()
-    }
+    let unansweredBytes = 0
+    const isFull = () => unanswered >= streamSends || unansweredBytes >= streamSendBytes
 
-    return (frame, refused) => {
-      if (++unanswered === streamSends) socket.pause()
+    return (frame, bytes, refused) => {
+      const wasFull = isFull()
+      unanswered++
+      unansweredBytes += bytes
+      if (!wasFull && isFull()) socket.pause()
+      const written = () => {
+        const wasFull = isFull()
+        unanswered--
+        unansweredBytes -= bytes
+        if (wasFull && !isFull()) socket.resume()
+      }
       const requestId = isRequestId(frame.request_id) ? frame.request_id : null
       const answered = (status: number, body: unknown) => {
         const result: SendResult = { event: "send_result", request_id: requestId, status, body }

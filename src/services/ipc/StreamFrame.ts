@@ -65,7 +65,7 @@ export type Receipt = typeof Receipt.Type
 
 /**
  * Sends a message by the rules of `POST /v1/send`; the channel's process is the caller. Messages of one channel reach the network
- * in the order of their frames. While `streamSends` of them are unanswered the channel is not read.
+ * in the order of their frames. While `streamSends` of them, or `streamSendBytes`, are unanswered the channel is not read.
  */
 export const SendFrame = Schema.Struct({
   event: Schema.Literal("send"),

@@ -56,6 +56,37 @@ describe("stream_send_v1", () => {
     }).pipe(Effect.provide(core({ network, settings: { ...quiet, streamSends: 3 } })))
   })
 
+  it.scoped("a channel with sends of too many bytes is not read until enough of them are answered", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const answers = new Map<string, Deferred.Deferred<void>>()
+      network.answer = ({ content, messageId }) =>
+        Effect.as(Deferred.await(answers.get(content[0]!)!), { messageId, status: "stored" })
+      for (const id of ["a", "b", "c"]) answers.set(id, yield* Deferred.make<void>())
+      const say = (id: string, length: number) => {
+        plugin.say(sendFrame(plugin.endpointId, id, { content: id + "é".repeat(length) }))
+        return settled
+      }
+      yield* say("a", 200)
+      assert.isFalse(plugin.socket.isPaused)
+      yield* say("b", 2_000)
+      assert.isTrue(plugin.socket.isPaused, "one may be larger, and nothing is read behind it")
+      // What had been read with it is taken.
+      yield* say("c", 200)
+      yield* Deferred.succeed(answers.get("a")!, undefined)
+      yield* settled
+      assert.isTrue(plugin.socket.isPaused)
+      yield* Deferred.succeed(answers.get("b")!, undefined)
+      yield* settled
+      assert.isFalse(plugin.socket.isPaused)
+      yield* Deferred.succeed(answers.get("c")!, undefined)
+      yield* settled
+      assert.isFalse(plugin.socket.isPaused)
+      assert.lengthOf(results(plugin), 3)
+    }).pipe(Effect.provide(core({ network, settings: { ...quiet, streamSendBytes: 2_000 } })))
+  })
+
   it.scoped("what is wrong with a send is its answer, also where it names no request", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {
