@@ -7,7 +7,7 @@ import { StoreReport } from "../../src/services/StoreReport.js"
 import { ownDirectory } from "../kit/ground.js"
 import { bundled, Child, promised, randomFrom, storeAt, times } from "../kit/lmdbStore.js"
 
-const kills = times("STORE_KILLS", 10)
+const kills = times("STORE_KILLS", 5)
 const kept = 400
 
 it.scopedLive(
