@@ -160,6 +160,41 @@ describe("while a broker receives and sends", () => {
   )
 })
 
+describe("D9: what waits for the gateway", () => {
+  it.scopedLive("survives a kill, and leaves in order, once", () =>
+    Effect.gen(function* () {
+      const cloud = yield* startCloud()
+      const broker = yield* startCloudBroker(cloud, "alice", quick)
+      yield* untilRegistered(cloud, "alice")
+      const session = yield* startSession(broker, {}, { agent_id: "alice" })
+      yield* cloud.fault({ at: "connect", does: "refuse", status: 503 })
+      yield* cloud.cut({ account: "alice" })
+      yield* eventually(broker.status, ({ connector }) => connector.state !== "up")
+
+      const queued = yield* Effect.forEach(Array.from({ length: 30 }), (_, n) =>
+        Effect.map(
+          session.send("mstp://dev/bob", `${n} ${"x".repeat(50_000)}`, { store: true }),
+          ({ body, status }) => {
+            assert.strictEqual(status, 202)
+            return body.messageId
+          }
+        )
+      )
+
+      yield* broker.end("SIGKILL")
+      const next = yield* startCloudBroker(cloud, "alice", quick, broker.userData)
+      assert.deepStrictEqual((yield* next.status).sends, { waiting: 30, given_up: 0 })
+      yield* cloud.clear()
+      yield* eventually(next.status, ({ sends }) => sends.waiting === 0)
+      const sent = yield* cloud.happened({ account: "alice", event: "SEND_MESSAGE" })
+      assert.deepStrictEqual(
+        sent.flatMap((it) => (it.kind === "frame" ? [it.fields.messageId] : [])),
+        queued
+      )
+    })
+  )
+})
+
 describe("S9: a frame of the gateway that is too large", () => {
   /** A frame is read up to twice this. */
   const settings = { ...quick, gatewayFrameBytes: 4_096 }
