@@ -228,7 +228,8 @@ export const settings = {
   sockets: count(4_096, "Connections at a time"),
   channels: count(1_024, "Plugin channels at a time"),
 
-  // -- leaving and logging ----------------------------------------------------------------------------------------------
+  // -- being found, leaving, logging ------------------------------------------------------------------------------------
+  discoveryCheckMs: ms(5_000, "How often it is looked whether the discovery file is still there"),
   leaveMs: ms(5_000, "Leaving takes no longer"),
   leavePlatformMs: ms(2_000, "How much of it waits for the platform"),
   idleExitMs: ms(0, "A broker without plugins, endpoints and anything held ends after so long; 0 means never", 0),

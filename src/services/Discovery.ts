@@ -19,7 +19,8 @@ export class Discovery extends Context.Tag("broker/Discovery")<
   {
     /**
      * Writes both files; they appear whole or not at all, readable by this user only. Ends once begun, so that they can be
-     * withdrawn.
+     * withdrawn. Should one of them be removed or torn afterwards, both are written again within seconds (setting
+     * `discoveryCheckMs`); one that tells of another broker is left as it is.
      */
     readonly publish: (published: Published) => Effect.Effect<void, DiscoveryError>
     /** Removes them, if they are still this broker's. */

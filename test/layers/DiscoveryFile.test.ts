@@ -1,10 +1,20 @@
 import * as fs from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Fiber, Layer, Redacted, type Scope } from "effect"
 import * as DiscoveryFile from "../../src/layers/DiscoveryFile.js"
 import { Discovery } from "../../src/services/Discovery.js"
 import type { Paths } from "../../src/services/Paths.js"
-import { complaintOf, KeptLog, modeOf, ownDirectory, pathsLayer, pathsUnder, setMode } from "../kit/ground.js"
+import { eventually } from "../kit/broker.js"
+import {
+  complaintOf,
+  configWith,
+  KeptLog,
+  modeOf,
+  ownDirectory,
+  pathsLayer,
+  pathsUnder,
+  setMode
+} from "../kit/ground.js"
 
 const bearer = "b".repeat(43)
 const published = {
@@ -19,12 +29,16 @@ interface Broker {
   readonly log: KeptLog
 }
 /** A broker's discovery over files below `base`. */
-const brokerAt = (base: string): Effect.Effect<Broker> => {
+const brokerAt = (base: string): Effect.Effect<Broker, never, Scope.Scope> => {
   const log = new KeptLog()
-  return Discovery.pipe(
-    Effect.provide(DiscoveryFile.layer.pipe(Layer.provide([pathsLayer(base), log.layer]))),
-    Effect.map((discovery) => ({ discovery, paths: pathsUnder(base), log }))
+  const layer = DiscoveryFile.layer.pipe(
+    Layer.provide([configWith({ discoveryCheckMs: 20 }), pathsLayer(base), log.layer])
   )
+  return Effect.map(Layer.build(layer), (built) => ({
+    discovery: Context.get(built, Discovery),
+    paths: pathsUnder(base),
+    log
+  }))
 }
 const check = (behaviour: string, test: (broker: Broker, base: string) => Effect.Effect<void, unknown, Scope.Scope>) =>
   it.scopedLive(behaviour, () =>
@@ -91,6 +105,65 @@ describe("publishing", () => {
       const message = yield* complaintOf(discovery.publish(published))
       assert.include(message, paths.discoveryFile)
       assert.notInclude(message, bearer)
+    })
+  )
+})
+
+describe("what was published", () => {
+  const restored = ({ log }: Broker) =>
+    eventually(
+      Effect.sync(() => log.events),
+      (events) => events.includes("discovery_restored")
+    )
+
+  for (const [what, spoil] of [
+    ["removed", ({ discoveryFile }) => fs.rmSync(discoveryFile)],
+    ["torn", ({ discoveryFile }) => fs.writeFileSync(discoveryFile, '{"version":1,"pid":')],
+    ["opened to others", ({ discoveryFile }) => setMode(discoveryFile, 0o644)],
+    ["removed in part", ({ operatorFile }) => fs.rmSync(operatorFile)],
+    ["removed with its directory", ({ directory }) => fs.rmSync(directory, { recursive: true })]
+  ] satisfies ReadonlyArray<readonly [string, (paths: Paths["Type"]) => void]>) {
+    check(`and is ${what} is there again soon, as it was`, (broker) =>
+      Effect.gen(function* () {
+        const { discovery, paths } = broker
+        yield* discovery.publish(published)
+        const before = read(paths.discoveryFile)
+        spoil(paths)
+        yield* restored(broker)
+        assert.deepStrictEqual(read(paths.discoveryFile), before)
+        assert.deepStrictEqual(read(paths.operatorFile), { version: 1, operatorToken: "o".repeat(43) })
+        yield* discovery.withdraw
+        yield* Effect.sleep(100)
+        assert.deepStrictEqual(fs.readdirSync(paths.directory), [], "what is withdrawn stays so")
+      })
+    )
+  }
+  check("and tells of another broker by now is left as it is", ({ discovery, log, paths }) =>
+    Effect.gen(function* () {
+      yield* discovery.publish(published)
+      const other = { ...read(paths.discoveryFile), pid: 1 }
+      fs.writeFileSync(paths.discoveryFile, JSON.stringify(other))
+      fs.rmSync(paths.operatorFile)
+      yield* Effect.sleep(100)
+      assert.deepStrictEqual(read(paths.discoveryFile), other)
+      assert.deepStrictEqual(log.events, ["discovery_written"])
+    })
+  )
+  check("and cannot be written again is told in the log once, and that it is there again", (broker) =>
+    Effect.gen(function* () {
+      const { discovery, log, paths } = broker
+      yield* discovery.publish(published)
+      fs.rmSync(paths.directory, { recursive: true })
+      fs.writeFileSync(paths.directory, "a file")
+      yield* eventually(
+        Effect.sync(() => log.events),
+        (events) => events.includes("discovery_not_restored")
+      )
+      yield* Effect.sleep(100)
+      fs.rmSync(paths.directory)
+      yield* restored(broker)
+      assert.deepStrictEqual(log.events, ["discovery_written", "discovery_not_restored", "discovery_restored"])
+      assert.strictEqual(read(paths.discoveryFile).bearerToken, bearer)
     })
   )
 })
