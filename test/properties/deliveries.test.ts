@@ -120,6 +120,6 @@ for (const accept of ["cumulative", "individual"] as const) {
         fc.asyncProperty(steps, (script) => run(script, accept)),
         { numRuns: runs, ...(process.env.PROPERTY_SEED ? { seed: Number(process.env.PROPERTY_SEED) } : {}) }
       ),
-    10 * 60_000
+    60_000 + runs * 2_000
   )
 }
