@@ -14,7 +14,7 @@ import { isExpired } from "../services/model/Message.js"
 import { text } from "../services/model/Metadata.js"
 import { isStillSo, laneOf, type ReportedWorld } from "../services/model/PlatformReport.js"
 import { plan } from "../services/model/RoutePlan.js"
-import { type DeadReport, type DeadReportOutline, Outbox } from "../services/Outbox.js"
+import { type DeadReport, type DeadReportOutline, Outbox, outlineOf } from "../services/Outbox.js"
 import { Presence } from "../services/Presence.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Store, Transaction } from "../services/Store.js"
@@ -97,11 +97,7 @@ export const layer: Layer.Layer<
     })
 
     const whole = (found: Dead): DeadEntry => {
-      if (found.kind === "report") {
-        const { report, ...rest } = found.dead
-        const outline = { ...rest, report: report._tag, lane: laneOf(report) }
-        return { ...ofReport(found.key, outline), content: report }
-      }
+      if (found.kind === "report") return { ...ofReport(found.key, outlineOf(found.dead)), content: found.dead.report }
       const { arrivedAt, content, contentType, metadata } = found.letter.message
       const rest = { content, content_type: contentType, metadata, arrived_at: iso(arrivedAt) }
       return { ...ofMessage(found.key, found.letter), ...rest }

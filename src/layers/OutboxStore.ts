@@ -5,7 +5,7 @@ import { EventLog } from "../services/EventLog.js"
 import { delay } from "../services/model/Backoff.js"
 import { laneOf, type PlatformReport, supersedes } from "../services/model/PlatformReport.js"
 import { ordered } from "../services/model/StoreKey.js"
-import { type DeadReport, type DeadReportOutline, Outbox } from "../services/Outbox.js"
+import { type DeadReport, Outbox, outlineOf } from "../services/Outbox.js"
 import { PlatformApi, type PlatformError } from "../services/PlatformApi.js"
 import { Store, Transaction, table } from "../services/Store.js"
 import { DeadLetterBox } from "./internal/deadLetterBox.js"
@@ -14,12 +14,6 @@ import { makeSweeper } from "./internal/sweeper.js"
 
 const owed = table<{ readonly report: PlatformReport }>("outbox", 1)
 const dead = table<DeadReport>("outbox_dead", 1)
-
-const outlineOf = ({ report, ...rest }: DeadReport): DeadReportOutline => ({
-  ...rest,
-  report: report._tag,
-  lane: laneOf(report)
-})
 
 const postsAtATime = 8
 const mostInATurn = 256

@@ -10,7 +10,7 @@
 
 import type { Effect } from "effect"
 import { Context } from "effect"
-import type { PlatformReport } from "./model/PlatformReport.js"
+import { laneOf, type PlatformReport } from "./model/PlatformReport.js"
 import type { Transaction } from "./Store.js"
 
 export interface OutboxStatus {
@@ -38,6 +38,13 @@ export interface DeadReportOutline extends Omit<DeadReport, "report"> {
   readonly report: PlatformReport["_tag"]
   readonly lane: string
 }
+
+/** What lists and memory have of it. */
+export const outlineOf = ({ report, ...rest }: DeadReport): DeadReportOutline => ({
+  ...rest,
+  report: report._tag,
+  lane: laneOf(report)
+})
 
 export class Outbox extends Context.Tag("broker/Outbox")<
   Outbox,
