@@ -1,6 +1,7 @@
 // Builds dist: the library with its declarations by the compiler, the programs as bundles on top of it, and V8's code of these.
 import { execFileSync } from "node:child_process"
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -11,11 +12,24 @@ process.chdir(root)
 rmSync("dist", { recursive: true, force: true })
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json"], { stdio: "inherit" })
 
+// As the engine's own file, it finds its native part from where it lies; as a part of a bundle it is to ask for that.
+const engine = createRequire(import.meta.url).resolve("lmdb")
+const engineInBundle = {
+  name: "engine-in-bundle",
+  transform: (code, id) => (id === engine ? code.replaceAll("__filename", 'require.resolve("lmdb")') : undefined)
+}
+
 const bundle = await rolldown({
   input: { broker: "src/programs/broker.ts", cli: "src/programs/cli.ts", storeSalvage: "src/programs/storeSalvage.ts" },
   platform: "node",
-  // Native and optional parts are loaded from node_modules.
-  external: ["lmdb", "bufferutil", "utf-8-validate", "@parcel/watcher"],
+  // Optional parts are loaded from node_modules.
+  external: ["bufferutil", "utf-8-validate", "@parcel/watcher"],
+  plugins: [engineInBundle],
+  resolve: { alias: { lmdb: engine } },
+  // Values are bytes to the engine: its encoder needs no native part of its own.
+  transform: { define: { "process.env.MSGPACKR_NATIVE_ACCELERATION_DISABLED": '"true"' } },
+  // A module of the engine's evaluates code that it makes of its own.
+  checks: { eval: false },
   logLevel: "warn"
 })
 const bundles = "dist/programs/bundle"

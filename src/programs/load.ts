@@ -35,7 +35,9 @@ const run = (file: string): unknown => {
   })
   scripts.set(file, script)
   const native = nodeModule.createRequire(file)
-  const require = (id: string) => (id.startsWith(".") ? run(path.join(directory, id)) : native(id))
+  const require = Object.assign((id: string) => (id.startsWith(".") ? run(path.join(directory, id)) : native(id)), {
+    resolve: native.resolve
+  })
   const body: Body = script.runInThisContext()
   body(module.exports, require, module, file, directory)
   return module.exports
