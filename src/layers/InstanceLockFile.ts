@@ -19,16 +19,24 @@ export const layerAmong = (processes: Processes): Layer.Layer<InstanceLock, Alre
       const attempt = <A>(work: () => Promise<A>) =>
         Effect.tryPromise({ try: work, catch: (error) => failed(`${(error as Error).message}.`) })
 
-      yield* Effect.mapError(secretDirectory(directory), ({ message }) => failed(message))
       const lock = yield* Effect.acquireRelease(
         attempt(() => fileLock(lockFile, { processes })),
         ({ release }) => Effect.promise(release)
       )
-      // Only what was taken can be given back.
-      const holder = yield* Effect.uninterruptible(attempt(lock.acquire))
-      if (holder !== undefined) return yield* new AlreadyRunning({ pid: holder.pid, lockFile })
+      const take = Effect.gen(function* () {
+        yield* Effect.mapError(secretDirectory(directory), ({ message }) => failed(message))
+        // Only what was taken can be given back.
+        const holder = yield* Effect.uninterruptible(attempt(lock.acquire))
+        if (holder !== undefined) return yield* new AlreadyRunning({ pid: holder.pid, lockFile })
+      })
+      yield* take
       yield* Effect.promise(lock.removeLeftovers)
-      return { lockFile }
+      return {
+        lockFile,
+        renew: Effect.flatMap(attempt(lock.isHeld), (isHeld) =>
+          isHeld ? Effect.succeed(false) : Effect.as(take, true)
+        )
+      }
     })
   )
 

@@ -5,6 +5,7 @@ import * as DiscoveryFile from "../layers/DiscoveryFile.js"
 import * as EventLogFile from "../layers/EventLogFile.js"
 import * as InstanceLockFile from "../layers/InstanceLockFile.js"
 import { inOrder } from "../layers/inOrder.js"
+import { supervised } from "../layers/internal/supervised.js"
 import * as LivenessProcess from "../layers/LivenessProcess.js"
 import * as PathsUserData from "../layers/PathsUserData.js"
 import { AccountCheck } from "../services/AccountCheck.js"
@@ -23,6 +24,7 @@ import { Shutdown, type ShutdownReason } from "../services/Shutdown.js"
 import type { StoreError } from "../services/StoreReport.js"
 import { brokerWith, type Variants } from "./Graph.js"
 import { leaveWhenIdle } from "./idle.js"
+import { keepLock } from "./keepLock.js"
 import { leave } from "./leave.js"
 import { credentialsFor, variantsFor } from "./variants.js"
 
@@ -113,6 +115,7 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
         logFile: paths.logFile
       })
       yield* Effect.forkScoped(leaveWhenIdle)
+      yield* keepLock.pipe(supervised("lock"))
       return yield* (yield* Shutdown).requested
     }).pipe(
       Effect.scoped,

@@ -229,7 +229,7 @@ export const settings = {
   channels: count(1_024, "Plugin channels at a time"),
 
   // -- being found, leaving, logging ------------------------------------------------------------------------------------
-  discoveryCheckMs: ms(5_000, "How often it is looked whether the discovery file is still there"),
+  discoveryCheckMs: ms(5_000, "How often it is looked whether the discovery file and the lock are still there"),
   leaveMs: ms(5_000, "Leaving takes no longer"),
   leavePlatformMs: ms(2_000, "How much of it waits for the platform"),
   idleExitMs: ms(0, "A broker without plugins, endpoints and anything held ends after so long; 0 means never", 0),

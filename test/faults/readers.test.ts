@@ -51,7 +51,7 @@ const flood = Number(process.env.FLOOD_MESSAGES ?? 500)
 /** Of each message. */
 const size = 300_000
 
-describe("D6: a plugin that stops reading", patience, () => {
+describe("D6: a plugin that stops reading", { timeout: 60_000 + flood * 50 }, () => {
   it.scopedLive(
     `under a flood of ${flood} × ${size / 1_000} kB costs others nothing and the broker no memory; its mail is safe`,
     () =>

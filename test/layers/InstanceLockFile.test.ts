@@ -1,7 +1,7 @@
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Either, Exit, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Effect, Either, Exit, Layer, Option, Scope } from "effect"
 import * as InstanceLockFile from "../../src/layers/InstanceLockFile.js"
 import * as machine from "../../src/layers/machine/processes.js"
 import { InstanceLock } from "../../src/services/InstanceLock.js"
@@ -161,6 +161,49 @@ describe("a lock is taken over", () => {
         files(base).filter((name) => name.includes(String(dead))),
         []
       )
+    })
+  )
+})
+
+describe("a lock that is held", () => {
+  const renewed = (base: string, spoil: (directory: string) => void) =>
+    Effect.gen(function* () {
+      const { renew } = Context.get(yield* Layer.build(lockLayer(base, { [living]: "then" })), InstanceLock)
+      assert.isFalse(yield* renew)
+      spoil(pathsUnder(base).directory)
+      return yield* Effect.either(renew)
+    })
+
+  for (const [what, spoil] of [
+    ["removed", (directory) => fs.rmSync(path.join(directory, "broker.lock"))],
+    ["torn", (directory) => fs.writeFileSync(path.join(directory, "broker.lock"), "{")],
+    ["removed with all that belongs to it", (directory) => fs.rmSync(directory, { recursive: true })]
+  ] satisfies ReadonlyArray<readonly [string, (directory: string) => void]>) {
+    it.scopedLive(`and is ${what} is taken again, and ends like any other`, () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            assert.deepStrictEqual(yield* renewed(base, spoil), Either.right(true))
+            yield* isOurs(base)
+          })
+        )
+        assert.deepStrictEqual(files(base), [])
+      })
+    )
+  }
+  it.scopedLive("and taken by another broker meanwhile stays that one's", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const text = yield* holder()
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const found = yield* renewed(base, (directory) => fs.writeFileSync(path.join(directory, "broker.lock"), text))
+          assert.deepInclude(Either.getOrThrow(Either.flip(found)), { _tag: "AlreadyRunning", pid: living })
+        })
+      )
+      assert.strictEqual(fs.readFileSync(pathsUnder(base).lockFile, "utf8"), text)
+      assert.deepStrictEqual(files(base), ["broker.lock"])
     })
   )
 })

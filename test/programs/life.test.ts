@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto"
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -184,6 +184,36 @@ describe.concurrent("L2: one broker for one identity", patience, () => {
       // It may be told to go before it could say that it is ready.
       assert.match((yield* winner!).stdout, /broker_leaving/)
       for (const { stderr } of exits.filter(({ stdout }) => stdout === "")) assert.include(stderr, String(pid))
+    })
+  )
+
+  it.scopedLive("a lock that is removed while its broker runs is there again, and keeps the next from starting", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { discoveryCheckMs: 50 } })
+      const lock = join(broker.directory, "broker.lock")
+      rmSync(lock)
+      yield* eventually(
+        Effect.sync(() => existsSync(lock)),
+        (isThere) => isThere
+      )
+      const second = yield* runBroker(broker.userData)
+      assert.deepStrictEqual([second.code, second.stdout], [0, ""])
+      assert.include(second.stderr, String(broker.pid))
+      assert.include(readFileSync(broker.logFile, "utf8"), "lock_restored")
+    })
+  )
+
+  it.scopedLive("a broker that finds another one's lock in the place of its own leaves, and leaves that one be", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { discoveryCheckMs: 50 } })
+      const lock = join(broker.directory, "broker.lock")
+      const other = JSON.stringify({ ...JSON.parse(readFileSync(lock, "utf8")), pid: process.pid, startedAs: null })
+      writeFileSync(lock, other)
+      const { code, stderr, stdout } = yield* broker.exited
+      assert.deepStrictEqual([code, stderr], [0, ""])
+      assert.include(stdout, '"reason":"restart"')
+      assert.strictEqual(readFileSync(lock, "utf8"), other)
+      assert.match(readFileSync(broker.logFile, "utf8"), new RegExp(`"lock_lost".*"holder":${process.pid}\\b`))
     })
   )
 

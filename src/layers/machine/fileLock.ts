@@ -74,8 +74,10 @@ export const isHolderAlive = async (
 }
 
 export interface FileLock {
-  /** Who holds the lock; `undefined`: this one does, from now on. */
+  /** Who else holds the lock; `undefined`: this one does, from now on. */
   readonly acquire: () => Promise<Holder | undefined>
+  /** Whether it still does: a lock can be removed. */
+  readonly isHeld: () => Promise<boolean>
   /** Removes the files of takers that were killed. They do no harm. */
   readonly removeLeftovers: () => Promise<void>
   /** Gives the lock back, if it is held, and removes all that belongs to it. One that others replaced stays. */
@@ -96,9 +98,17 @@ export const fileLock = async (
   const mark = randomBytes(6).toString("hex")
   const mine = `${lockFile}.${process.pid}.${mark}`
   const me = { ...(await holderOf(process.pid, mark, processes)), startedAt: new Date().toISOString() }
+  const content = `${JSON.stringify(me)}\n`
   const remove = (file: string) => fs.rm(file, { force: true }).catch(() => undefined)
 
-  const acquire = async (lock: string): Promise<Holder | undefined> => {
+  /** Not whole where a disk was full, or where somebody wrote into the lock, which is the same file. */
+  const writeMine = async () => {
+    if ((await readLock(mine).catch(() => undefined)) === content) return
+    await remove(mine)
+    await fs.writeFile(mine, content, { flag: "wx", mode: 0o600 })
+  }
+
+  const take = async (lock: string): Promise<Holder | undefined> => {
     while (true) {
       if (await fs.link(mine, lock).then(() => true, unlessTaken)) return undefined
       const text = await readLock(lock)
@@ -106,7 +116,7 @@ export const fileLock = async (
       const holder = parse(text)
       if (holder !== undefined && (await isHolderAlive(holder, processes))) return holder
       const replacing = `${lock}.${createHash("sha256").update(text).digest("hex").slice(0, 12)}`
-      if ((await acquire(replacing)) !== undefined) {
+      if ((await take(replacing)) !== undefined) {
         await new Promise((resolve) => setTimeout(resolve, 5))
         continue
       }
@@ -122,14 +132,15 @@ export const fileLock = async (
     }
   }
 
-  const isHeld = async () => {
-    const [lock, own] = await Promise.all([fs.stat(lockFile), fs.stat(mine)]).catch(() => [])
-    return lock !== undefined && own !== undefined && lock.ino === own.ino && lock.dev === own.dev
-  }
+  const isHeld = async () => (await readLock(lockFile).catch(() => undefined)) === content
 
-  await fs.writeFile(mine, `${JSON.stringify(me)}\n`, { flag: "wx", mode: 0o600 })
   return {
-    acquire: () => acquire(lockFile),
+    acquire: async () => {
+      await writeMine()
+      return take(lockFile)
+    },
+
+    isHeld,
 
     removeLeftovers: async () => {
       const directory = path.dirname(lockFile)
