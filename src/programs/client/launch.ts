@@ -9,7 +9,7 @@ import { askToLeave, kill } from "./launchEnd.js"
 import { BrokerLaunchError, notUsable } from "./launchErrors.js"
 import type { DiscoverOptions, FoundBroker } from "./launchOptions.js"
 import { type Place, placeOf } from "./launchPlace.js"
-import { look, type Sight } from "./launchSight.js"
+import { look, lookTogether, type Sight } from "./launchSight.js"
 import {
   endOfOutput,
   foundElsewhere,
@@ -29,7 +29,9 @@ export { BrokerLaunchError } from "./launchErrors.js"
 export interface LaunchTimes {
   /** All of it, when the caller does not say. A slow start is not given up early: the next caller would only wait for the same. */
   readonly timeout: number
+  /** How long each answer of a broker may take; up to four times as long for one that has not answered. */
   readonly probe: number
+  /** How long after a look the next one follows; each time a fifth later, up to ten times as long. */
   readonly poll: number
   /** A broker that a signal has halted is replaced after so long a silence, */
   readonly halted: number
@@ -81,6 +83,9 @@ class Search {
   #isHeld = false
   #started: Started | undefined
   #starts = 0
+  // Many who look at once are not to keep the broker from starting, or from answering.
+  #patience: number
+  #pause: number
   /** Which process does not answer, and since when. */
   #silence: { readonly of: number; readonly since: number } | undefined
   /** What it waits for, to complete a sentence. */
@@ -91,6 +96,8 @@ class Search {
     this.#place = place
     this.#times = times
     this.#program = programOf(options, place)
+    this.#patience = times.probe
+    this.#pause = times.poll
   }
 
   async run(signal: AbortSignal): Promise<FoundBroker> {
@@ -100,7 +107,9 @@ class Search {
         const step = await this.#step()
         if (typeof step === "object") return step
         // Callers that came together part.
-        if (step === "wait") await pause(this.#times.poll * (0.75 + 0.5 * Math.random()), signal)
+        if (step === "again") continue
+        await pause(this.#pause * (0.75 + 0.5 * Math.random()), signal)
+        this.#pause = Math.min(this.#pause * 1.2, this.#times.poll * 10)
       }
     } finally {
       this.#started?.forget()
@@ -117,7 +126,9 @@ class Search {
   async #step(): Promise<FoundBroker | "wait" | "again"> {
     const before = Date.now()
     const { acceptUnproven = false, launch = true } = this.#options
-    const sight = await look(this.#place, { acceptUnproven, withinMs: this.#times.probe })
+    // Who may start one must know that there is none by now.
+    const sight = await (this.#isHeld ? look : lookTogether)(this.#place, { acceptUnproven, withinMs: this.#patience })
+    if (sight.is === "silent") this.#patience = Math.min(this.#patience * 2, this.#times.probe * 4)
     if (sight.is === "usable" || (sight.is === "older" && !launch)) return this.#found(sight)
     if (sight.is === "unproven") throw unproven(sight.pid)
     if (!launch) {

@@ -41,6 +41,18 @@ export const look = async (place: Place, options: ProbeOptions): Promise<Sight> 
     : { is: "absent" }
 }
 
+const looks = new Map<string, Promise<Sight>>()
+
+/** The same for all callers of this process that look at once. What it says may be of the moment before. */
+export const lookTogether = (place: Place, options: ProbeOptions): Promise<Sight> => {
+  const key = `${place.directory} ${options.acceptUnproven}`
+  const known = looks.get(key)
+  if (known !== undefined) return known
+  const looking = look(place, options).finally(() => looks.delete(key))
+  looks.set(key, looking)
+  return looking
+}
+
 /** A halted process is not waited for: it cannot answer. */
 const listenerOf = async (recorded: Recorded, options: ProbeOptions): Promise<Listener> =>
   (await isHalted(recorded.pid)) ? { is: "silent" } : probe(recorded, options)

@@ -99,6 +99,23 @@ describe.concurrent("a broker that is busy", { timeout: 60_000 }, () => {
     })
   )
 
+  it.scopedLive("and takes longer for each answer than it is given at first is found", () =>
+    Effect.gen(function* () {
+      const ground = yield* launchGround()
+      const does = `
+        const { Server } = await import("node:http")
+        const { emit } = Server.prototype
+        Server.prototype.emit = function (event, ...rest) {
+          if (event !== "request") return emit.call(this, event, ...rest)
+          setTimeout(() => emit.call(this, event, ...rest), ${usualTimes.probe * 1.3})
+          return true
+        }`
+      const { file, starts } = yield* programThat(ground, does)
+      const { pid } = yield* find(ground, { brokerEntry: file })
+      assert.deepStrictEqual(starts(), [pid])
+    })
+  )
+
   it.scopedLive("for ever is replaced, and not before", () =>
     Effect.gen(function* () {
       const ground = yield* launchGround()
