@@ -57,7 +57,8 @@ describe("D6: a plugin that stops reading", { timeout: 60_000 + flood * 50 }, ()
     () =>
       Effect.gen(function* () {
         // What is stored is memory in a broker whose store is: little may be stored, the rest is refused to its sender.
-        const settings = { mailboxBytes: 4 * MiB, loopbackPending: 16, receiptMs: 200, holdBackMs: 100 }
+        const pace = { receiptMs: 200, holdBackMs: 100, silenceMs: 600_000 }
+        const settings = { mailboxBytes: 4 * MiB, loopbackPending: 16, ...pace }
         const broker = yield* startBroker({ settings })
         const [stuck, other] = [yield* startSession(broker), yield* startSession(broker)]
         const block = "x".repeat(size)
