@@ -20,17 +20,16 @@ export const keepLock = Effect.gen(function* () {
         if (wasGone) log.unsafeLog("warn", "lock_restored", { file: lockFile })
       })
     ),
-    Effect.catchTags({
-      AlreadyRunning: ({ pid }) => {
-        log.unsafeLog("error", "lock_lost", { file: lockFile, holder: pid })
-        return shutdown.request("restart")
-      },
-      LockError: ({ message }) =>
-        Effect.sync(() => {
-          if (!hasFailed) log.unsafeLog("warn", "lock_not_restored", { reason: message })
-          hasFailed = true
-        })
-    }),
-    Effect.schedule(Schedule.spaced(discoveryCheckMs))
+    Effect.catchTag("LockError", ({ message }) =>
+      Effect.sync(() => {
+        if (!hasFailed) log.unsafeLog("warn", "lock_not_restored", { reason: message })
+        hasFailed = true
+      })
+    ),
+    Effect.schedule(Schedule.spaced(discoveryCheckMs)),
+    Effect.catchTag("AlreadyRunning", ({ pid }) => {
+      log.unsafeLog("error", "lock_lost", { file: lockFile, holder: pid })
+      return shutdown.request("restart")
+    })
   )
 })
