@@ -22,7 +22,7 @@ import { behind, frameOf, keyOf, letterOf, mail, placeOf, recordOf } from "./int
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
-import { StoredMailIds, storedMail } from "./internal/storedMail.js"
+import { storedMail } from "./internal/storedMail.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface Mailbox {
@@ -63,9 +63,8 @@ export const layer: Layer.Layer<
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
     const quota = new MailQuota(config)
-    const { keys, mailboxes: found } = store.unsafeSummary(storedMail)
-    /** Ids of the mail an earlier life left here: the network may deliver it once more. */
-    const recovered = new StoredMailIds(keys)
+    /** `recovered` is of the mail an earlier life left here: the network may deliver it once more. */
+    const { ids: recovered, mailboxes: found } = store.unsafeSummary(storedMail)
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -280,7 +279,7 @@ export const layer: Layer.Layer<
         const { bytes, count } = stored ?? { bytes: 0, count: 0 }
         const knownUpTo = marks.before(key)
         // New mail stands behind everything that was there, delivered or not.
-        const last = Math.max(stored === undefined ? 0 : placeOf(stored.last), knownUpTo)
+        const last = Math.max(stored === undefined ? 0 : stored.last, knownUpTo)
         const state = new MailboxState(config, { bytes, count, last })
         mailboxes.set(key, { key, name, state, knownUpTo, isRefusing: false })
         quota.add(count, bytes)

@@ -72,8 +72,8 @@ export interface KeySummary<S> {
   /** Its name. */
   readonly table: string
   empty(): S
-  /** Takes in a key; they come in order, each once. */
-  add(summary: S, key: Key): void
+  /** Takes in a key, which lies in the bytes from `start` up to `end` only for now; they come in order, each once. */
+  add(summary: S, bytes: Uint8Array, start: number, end: number): void
 }
 
 export type StoreHealth =

@@ -28,7 +28,7 @@ export interface StoreDriver {
 
 const summarized = <S>({ keys }: StoreDriver, summary: KeySummary<S>): S => {
   const summed = summary.empty()
-  for (const key of keys(summary.table)) summary.add(summed, key)
+  for (const key of keys(summary.table)) summary.add(summed, Buffer.from(key, "latin1"), 0, key.length)
   return summed
 }
 

@@ -1,5 +1,6 @@
 /** What a start must know of stored mail, gathered from the keys alone. */
-import type { Key, KeySummary } from "../../services/Store.js"
+import type { Place } from "../../services/model/MailboxState.js"
+import type { KeySummary } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 import { mail, width } from "./mail.js"
 
@@ -7,57 +8,56 @@ import { mail, width } from "./mail.js"
 export interface StoredMail {
   count: number
   bytes: number
-  /** The key of its last message. */
-  last: Key
+  /** Of its last message. */
+  last: Place
 }
 
 /** What the store holds of all mailboxes. */
 export interface AllStoredMail {
   /** By `ordered(endpoint)`. */
   readonly mailboxes: Map<string, StoredMail>
-  readonly keys: Array<Key>
+  readonly ids: StoredMailIds
   /** The mailbox whose keys come now: those of one lie together. */
   current: { readonly owner: string; readonly stored: StoredMail } | undefined
 }
 
 const slash = 47
+const newline = 10
 
-/** The number that digits spell, as `toString(36)` writes it, up to the next separator. */
-const bytesOf = (key: Key): number => {
-  let bytes = 0
-  for (let at = 2 * width + 2; at < key.length; at++) {
-    const code = key.charCodeAt(at)
-    if (code === slash) break
-    bytes = bytes * 36 + (code < 58 ? code - 48 : code - 87)
-  }
-  return bytes
+const slashFrom = (bytes: Uint8Array, start: number, end: number): number => {
+  let at = start
+  while (at < end && bytes[at] !== slash) at++
+  return at
 }
 
-/** A start does this for each message there is: it makes nothing new of a key. */
-export const storedMail: KeySummary<AllStoredMail> = {
-  table: mail.name,
-  empty: () => ({ mailboxes: new Map(), keys: [], current: undefined }),
-  add: (all, key) => {
-    if (all.current === undefined || !key.startsWith(all.current.owner)) {
-      const owner = key.slice(0, width)
-      all.current = { owner, stored: { count: 0, bytes: 0, last: key } }
-      all.mailboxes.set(owner, all.current.stored)
-    }
-    const { stored } = all.current
-    stored.count++
-    stored.bytes += bytesOf(key)
-    stored.last = key
-    all.keys.push(key)
+/** The number that digits spell, as `toString(36)` writes it. */
+const numberIn = (bytes: Uint8Array, start: number, end: number): number => {
+  let number = 0
+  for (let at = start; at < end; at++) {
+    const code = bytes[at]!
+    number = number * 36 + (code < 58 ? code - 48 : code - 87)
   }
+  return number
 }
 
-/** The ids of stored mail, as `idInKey` has them; gathered when the first question comes, which takes longer than reading the keys. */
+const startsWith = (bytes: Uint8Array, start: number, text: string): boolean => {
+  for (let at = 0; at < text.length; at++) if (bytes[start + at] !== text.charCodeAt(at)) return false
+  return true
+}
+
+/** The ids of stored mail, as `idInKey` has them; made a set when the first question comes, which takes longer than reading them. */
 export class StoredMailIds {
-  private keys: ReadonlyArray<Key>
+  private text = Buffer.allocUnsafe(4_096)
+  private length = 0
   private ids: Set<string> | undefined
 
-  constructor(keys: ReadonlyArray<Key>) {
-    this.keys = keys
+  /** Takes in an id, which lies there. */
+  add(bytes: Uint8Array, start: number, end: number): void {
+    while (this.length + end - start >= this.text.length) {
+      this.text = Buffer.concat([this.text], this.text.length * 2)
+    }
+    for (let at = start; at < end; at++) this.text[this.length++] = bytes[at]!
+    this.text[this.length++] = newline
   }
 
   has(id: string): boolean {
@@ -72,9 +72,30 @@ export class StoredMailIds {
 
   private gathered(): Set<string> {
     if (this.ids === undefined) {
-      this.ids = new Set(this.keys.map((key) => key.slice(key.indexOf("/", 2 * width + 2) + 1)))
-      this.keys = []
+      this.ids = new Set(this.text.toString("latin1", 0, this.length).split("\n"))
+      this.ids.delete("")
+      this.text = Buffer.alloc(0)
     }
     return this.ids
+  }
+}
+
+/** A start does this for each message there is: it makes nothing new of a key. */
+export const storedMail: KeySummary<AllStoredMail> = {
+  table: mail.name,
+  empty: () => ({ mailboxes: new Map(), ids: new StoredMailIds(), current: undefined }),
+  add: (all, bytes, start, end) => {
+    if (all.current === undefined || !startsWith(bytes, start, all.current.owner)) {
+      const owner = Buffer.from(bytes.subarray(start, start + width)).toString("latin1")
+      all.current = { owner, stored: { count: 0, bytes: 0, last: 0 } }
+      all.mailboxes.set(owner, all.current.stored)
+    }
+    const { stored } = all.current
+    const size = start + 2 * width + 2
+    const sizeEnd = slashFrom(bytes, size, end)
+    stored.count++
+    stored.bytes += numberIn(bytes, size, sizeEnd)
+    stored.last = numberIn(bytes, start + width + 1, size - 1)
+    all.ids.add(bytes, sizeEnd + 1, end)
   }
 }

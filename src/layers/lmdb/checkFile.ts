@@ -2,8 +2,10 @@
  * Reads and checks every live record of a database file and all that leads to it: what this finds sound, the engine can be
  * trusted with.
  */
+
+import type { Node } from "./Node.js"
 import { type Meta, PageFile, u64 } from "./PageFile.js"
-import { type LeafSpan, type Lost, type Node, pageHeader, readTree, type TreeReading } from "./readTree.js"
+import { type LeafSpan, type Lost, pageHeader, readTree, type TreeReading } from "./readTree.js"
 
 /** The engine's flags of a file of ours: a single file, whole numbers as keys of free pages. */
 const fileFlags = 0x4008

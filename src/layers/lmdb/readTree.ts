@@ -1,52 +1,11 @@
 /** Walks one tree of the file, takes what is well-formed and says what is not. */
+import { Node } from "./Node.js"
 import { headerSize, type PageFile, PageFlag, type TreeMeta, u64 } from "./PageFile.js"
-import { isWhole, recordVersion } from "./record.js"
 
 /** Keys from `from` up to `until`; without them from the beginning or to the end. */
 export interface Lost {
   readonly from: string | undefined
   readonly until: string | undefined
-}
-
-/** A record as it lies in a file. A start looks at each: what is cut out of its page is made when it is asked for. */
-export class Node {
-  /** Bytes as characters. */
-  readonly key: string
-  private readonly bytes: Buffer | undefined
-  private readonly start: number
-  private readonly end: number
-
-  /** Without bytes where the pages of a large value cannot be read. */
-  constructor(key: string, bytes: Buffer | undefined, start = 0, end = bytes?.length ?? 0) {
-    this.key = key
-    this.bytes = bytes
-    this.start = start
-    this.end = end
-  }
-
-  get value(): Buffer | undefined {
-    return this.bytes?.subarray(this.start, this.end)
-  }
-
-  /** Of key and value, bytes. */
-  get size(): number {
-    return this.key.length + this.end - this.start
-  }
-
-  /** Key and value are what was written. */
-  get isWhole(): boolean {
-    return this.bytes !== undefined && isWhole(this.key, this.bytes, this.start, this.end)
-  }
-
-  /** Of a whole record. */
-  get version(): number {
-    return recordVersion(this.bytes!, this.start)
-  }
-
-  /** What is read over later, kept. */
-  copy(): Node {
-    return new Node(this.key, this.value === undefined ? undefined : Buffer.from(this.value))
-  }
 }
 
 export interface LeafSpan {
@@ -161,8 +120,7 @@ class Taken {
     if (keySize === 0 || at + 8 + keySize > page.length) return false
     const found = valueAt(this.visit, page, at, keySize, complain)
     if (found === undefined) return false
-    const key = page.toString("latin1", at + 8, at + 8 + keySize)
-    const node = new Node(key, found.bytes, found.from, found.from + found.size)
+    const node = new Node(page, at + 8, at + 8 + keySize, found.bytes, found.from, found.from + found.size)
     if (isWhole?.(node) === false) return false
     this.used += found.end - at + ((found.end - at) & 1)
     this.least = Math.min(this.least, at - headerSize)
@@ -208,7 +166,7 @@ const likeliest = (visit: TreeVisit, page: Buffer, named: Taken | undefined): Ta
   const filling = new Taken(visit, page)
   for (let index = 0; index * 2 + 2 <= upper && filling.used < room - upper && take(filling, index); index++);
   const isNext = (node: Node, n: number, all: ReadonlyArray<Node>) =>
-    n === 0 || !visit.isOrdered || node.key > all[n - 1]!.key
+    n === 0 || !visit.isOrdered || node.isBehind(all[n - 1]!)
   if (filling.least === upper && filling.isCompact && filling.nodes.every(isNext)) {
     // Unless old ones lie before by chance: one flipped bit is likelier than another number.
     const isUpperOff = named !== undefined && isOneBit(upper ^ named.least)
@@ -271,24 +229,24 @@ export const readTree = (visit: TreeVisit): TreeReading => {
     lost.push({ from, until })
   }
 
-  let last: string | undefined
   /** Whether all of the page was taken. A page of other keys than the branch above has it for is not taken at all. */
   const leaf = (number: number, page: Buffer, from: string | undefined, until: string | undefined) => {
     const { isSound, nodes, overflow } = readLeaf(visit, page, (what) => complain(`page ${number}: ${what}`))
     if (visit.isOrdered && nodes.length > 0) {
-      const isBelow = from !== undefined && nodes[0]!.key < from
-      const isAbove = until !== undefined && nodes[nodes.length - 1]!.key >= until
+      const isBelow = from !== undefined && nodes[0]!.isBefore(from)
+      const isAbove = until !== undefined && !nodes[nodes.length - 1]!.isBefore(until)
       if (isBelow || isAbove) return "elsewhere"
     }
     seen[number] = 1
     counts.leaf++
     counts.overflow += overflow
     counts.entries += nodes.length
+    // Those of other pages are before or behind: the branches say so.
+    let last: Node | undefined
     for (const node of nodes) {
-      if (visit.isOrdered) {
-        if (last !== undefined && node.key <= last) complain(`page ${number}: its keys are not in order`)
-        last = node.key
-      }
+      if (visit.isOrdered && last !== undefined && !node.isBehind(last))
+        complain(`page ${number}: its keys are not in order`)
+      last = node
       visit.onNode(node)
     }
     if (visit.onLeaf !== undefined) {

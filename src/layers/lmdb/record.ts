@@ -36,19 +36,26 @@ const crcOfText = (text: string): number => {
   return ~c >>> 0
 }
 
+/** Of a text that lies from `start` to `end`. */
+const crcOfBytes = (bytes: Uint8Array, start: number, end: number): number => {
+  let c = -1
+  for (let at = start; at < end; at++) c = steps[(c ^ bytes[at]!) & 255]! ^ (c >>> 8)
+  return ~c >>> 0
+}
+
 /** `<crc32 of key and the rest, 8 hex digits> <version> <JSON>` */
 const checksumLength = 9
 const blank = 32
 
 /** Of a record that lies from `start` to `end`; its text begins behind the place of its checksum. */
-const checksum = (full: string, { buffer, byteOffset }: Uint8Array, start: number, end: number): number =>
-  crc32(new Uint8Array(buffer, byteOffset + start + checksumLength, end - start - checksumLength), crcOfText(full))
+const checksum = (ofKey: number, { buffer, byteOffset }: Uint8Array, start: number, end: number): number =>
+  crc32(new Uint8Array(buffer, byteOffset + start + checksumLength, end - start - checksumLength), ofKey)
 
 export const encode = (full: string, version: number, value: unknown): Buffer => {
   const text = `${version} ${JSON.stringify(value)}`
   const bytes = Buffer.allocUnsafe(checksumLength + Buffer.byteLength(text))
   bytes.write(text, checksumLength)
-  const sum = checksum(full, bytes, 0, bytes.length)
+  const sum = checksum(crcOfText(full), bytes, 0, bytes.length)
   bytes.write(`${sum.toString(16).padStart(8, "0")} `, 0, "latin1")
   return bytes
 }
@@ -65,11 +72,23 @@ const writtenChecksum = (bytes: Buffer, start: number): number | undefined => {
   return sum
 }
 
-/** Whether key and value, which lies from `start` to `end`, are what was written. */
-export const isWhole = (full: string, bytes: Buffer, start = 0, end = bytes.length): boolean =>
+const isWritten = (ofKey: number, bytes: Buffer, start: number, end: number): boolean =>
   end - start > checksumLength + 1 &&
   bytes[start + checksumLength - 1] === blank &&
-  writtenChecksum(bytes, start) === checksum(full, bytes, start, end)
+  writtenChecksum(bytes, start) === checksum(ofKey, bytes, start, end)
+
+/** Whether key and value are what was written. */
+export const isWhole = (full: string, value: Buffer): boolean => isWritten(crcOfText(full), value, 0, value.length)
+
+/** The same of a key that lies as text from `keyStart` to `keyEnd`, and a value from `start` to `end`. */
+export const isWholeIn = (
+  keys: Buffer,
+  keyStart: number,
+  keyEnd: number,
+  values: Buffer,
+  start: number,
+  end: number
+): boolean => isWritten(crcOfBytes(keys, keyStart, keyEnd), values, start, end)
 
 /** The version of a whole record that begins at `start`. */
 export const recordVersion = (bytes: Buffer, start = 0): number => {

@@ -3,8 +3,9 @@ import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeFileSync } from
 import * as path from "node:path"
 import { type FileReading, readFile } from "./checkFile.js"
 import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
+import type { Node } from "./Node.js"
 import { PageFlag } from "./PageFile.js"
-import { type LeafSpan, type Lost, type Node, pageHeader, readLeaf } from "./readTree.js"
+import { type LeafSpan, type Lost, pageHeader, readLeaf } from "./readTree.js"
 import { partsOf } from "./record.js"
 
 export interface Salvaged {

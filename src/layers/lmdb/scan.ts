@@ -3,7 +3,7 @@ import type { KeySummary } from "../../services/Store.js"
 import { engineVersion, readFile } from "./checkFile.js"
 import { dataFile, tableName } from "./engine.js"
 import { currentVersion, type Migrations, storeFormat } from "./migrations.js"
-import type { Node } from "./readTree.js"
+import type { Node } from "./Node.js"
 import { encode, fullKey, partsOf, recordValue } from "./record.js"
 
 /** The store's own record; no service has a table of this name. */
@@ -87,28 +87,30 @@ export const scan = (
   let counted: Counted | undefined
 
   const onNode = (node: Node) => {
-    const { key } = node
     entries++
     if (!node.isWhole) {
       damaged.push(node.copy())
       return
     }
-    if (key === formatKey) {
-      format = (recordValue(node.value!) as { readonly format: number }).format
-      if (format > storeFormat) newer = `format ${format}, of which this version knows ${storeFormat}`
-      return
+    if (counted === undefined || !node.keyStartsWith(counted.prefix)) {
+      const { key } = node
+      if (key === formatKey) {
+        format = (recordValue(node.value!) as { readonly format: number }).format
+        if (format > storeFormat) newer = `format ${format}, of which this version knows ${storeFormat}`
+        return
+      }
+      counted = countedOf(partsOf(key).table)
     }
     records++
-    if (counted === undefined || !key.startsWith(counted.prefix)) counted = countedOf(partsOf(key).table)
     const { current, prefix, versions, wanted } = counted
     const version = node.version
     counted.records++
     counted.bytes += node.size
     versions.set(version, (versions.get(version) ?? 0) + 1)
-    wanted?.add(gathered.get(wanted), key.slice(prefix.length))
-    if (version < current) outdated.push(key)
+    wanted?.add(gathered.get(wanted), node.page, node.keyStart + prefix.length, node.keyEnd)
+    if (version < current) outdated.push(node.key)
     if (version > current)
-      newer ??= `version ${version} of table ${tableName(key)}, of which this version knows ${current}`
+      newer ??= `version ${version} of table ${tableName(node.key)}, of which this version knows ${current}`
   }
 
   const { file, freePages, meta, problems } = readFile(dataFile(directory), { onNode })

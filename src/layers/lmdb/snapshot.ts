@@ -6,7 +6,7 @@
  */
 import { Order, RedBlackTree } from "effect"
 import { type Engine, firstKey } from "./engine.js"
-import { Node } from "./readTree.js"
+import { Node } from "./Node.js"
 
 type Bytes = Buffer | undefined
 
@@ -64,7 +64,7 @@ export class Snapshot {
     let size = 0
     const start = this.upTo === "" ? firstKey : `${this.upTo}\u0000`
     for (const { key, value } of this.engine().getRange({ start })) {
-      nodes.push(new Node(key, value))
+      nodes.push(Node.of(key, value))
       size += value.length
       if (nodes.length >= count || size >= bytes) return nodes
     }
@@ -77,7 +77,7 @@ export class Snapshot {
     const nodes: Array<Node> = []
     for (const [key, value] of RedBlackTree.greaterThan(this.before, this.upTo)) {
       if (last !== undefined && key > last) break
-      nodes.push(new Node(key, value))
+      nodes.push(Node.of(key, value))
     }
     for (const { key, value } of nodes) {
       this.before = RedBlackTree.removeFirst(this.before, key)

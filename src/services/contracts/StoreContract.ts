@@ -16,7 +16,7 @@ type Change = readonly [key: Key, value?: unknown]
 const keysOf = ({ name }: Table<unknown>): KeySummary<Array<Key>> => ({
   table: name,
   empty: () => [],
-  add: (keys, key) => keys.push(key)
+  add: (keys, bytes, start, end) => keys.push(Buffer.from(bytes.subarray(start, end)).toString("latin1"))
 })
 
 /** Puts each key with its value; without a value deletes it. */
