@@ -35,7 +35,7 @@ const ground = async (name) => {
   return {
     cloud,
     view: () => Effect.runPromise(cloud.view("alice")),
-    start: () => startBroker(settings, directory),
+    start: (isPinned) => startBroker(settings, directory, isPinned),
     end: () => Effect.runPromise(Scope.close(scope, Exit.void))
   }
 }
@@ -143,7 +143,7 @@ const hundredThousand = async () => {
 
   const startOf = (where, held) => async () => {
     const spawned = performance.now()
-    const next = await where.start()
+    const next = await where.start(false)
     const took = performance.now() - spawned
     const { books } = await status(next)
     if (books.unaccounted !== 0 || books.held !== held) throw new Error(JSON.stringify(books))
