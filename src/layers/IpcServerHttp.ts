@@ -20,7 +20,7 @@ import { Shutdown } from "../services/Shutdown.js"
 import { inOrder } from "./inOrder.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
-import { parseBody, readBody, TooDeep } from "./ipc/body.js"
+import { BodyRoom, parseBody, readBody, TooDeep } from "./ipc/body.js"
 import * as DeadLetterHandlers from "./ipc/DeadLetterHandlers.js"
 import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
@@ -117,6 +117,7 @@ export const layer = Layer.scoped(
     const stream = yield* makeStream(rules)
     const send = yield* makeDirectSend
 
+    const room = new BodyRoom(config.requestBytes)
     /** The last request of each connection. */
     const answering = new WeakMap<Socket, ServerResponse>()
 
@@ -132,11 +133,12 @@ export const layer = Layer.scoped(
         serveRoute(request, answersAtOnce(response))
       }
       if (request.method === "GET" || request.method === "HEAD") return serve({})
-      readBody(request, config.bodyBytes).then(
-        (bytes) => {
-          const body = parseBody(bytes, config)
+      readBody(request, response, config, room).then(
+        (read) => {
+          const body = "_tag" in read ? read : parseBody(read, config)
           if ("_tag" in body) {
             if (body._tag === "body_too_large") limits.unsafeHit("body_bytes")
+            if (body._tag === "broker_busy") limits.unsafeHit("request_bytes")
             if (body instanceof TooDeep) limits.unsafeHit("json_depth")
             return refuse(request, response, body)
           }

@@ -220,6 +220,10 @@ export const settings = {
 
   // -- IPC surface ------------------------------------------------------------------------------------------------------
   bodyBytes: bytes(MiB, "Largest request body"),
+  requestBytes: bytes(
+    64 * MiB,
+    "All bodies of requests that are not answered yet; those up to 16 KiB are read beside them"
+  ),
   frameBytes: bytes(MiB, "Largest frame of a plugin"),
   jsonDepth: count(64, "Deepest nesting of JSON"),
   headersMs: ms(10_000, "How long a client may take to send the headers of a request"),

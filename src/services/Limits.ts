@@ -8,6 +8,7 @@ export type LimitName =
   | "channel_contention"
   | "slow_requests"
   | "body_bytes"
+  | "request_bytes"
   | "json_depth"
   | "frame_bytes"
 

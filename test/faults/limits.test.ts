@@ -136,6 +136,30 @@ describe("S9: what the surface takes", () => {
   )
 
   it.scopedLive(
+    "bodies: 503 where those of unanswered requests take all the room; small ones are read, and then all again",
+    () =>
+      Effect.gen(function* () {
+        const broker = yield* startBroker({ settings: { requestBytes: 100_000 } })
+        /** What is read is answered with 400. */
+        const post = (bytes: number) => broker.call("POST", "/v1/initialize", JSON.stringify("x".repeat(bytes)))
+        const lines = [
+          `Host: 127.0.0.1:${broker.port}`,
+          `Authorization: Bearer ${broker.token}`,
+          "Content-Length: 90000"
+        ]
+        const [one] = yield* connections(broker, 1, `${head("POST /v1/initialize", lines)}${"x".repeat(89_999)}`)
+        const answer = yield* eventually(post(90_000), ({ status }) => status !== 400)
+        refused(answer, 503, "broker_busy", "try again")
+        assert.deepInclude(answer.body, { retryable: true })
+        assert.strictEqual((yield* post(10_000)).status, 400)
+        yield* hits(broker, "request_bytes", 1)
+        one!.destroy()
+        yield* eventually(post(90_000), ({ status }) => status === 400)
+        for (let n = 0; n < 5; n++) assert.strictEqual((yield* post(90_000)).status, 400)
+      })
+  )
+
+  it.scopedLive(
     "frames: one that nests too deep is ignored, one over 1 MiB ends the stream with 1009; both counted",
     () =>
       Effect.gen(function* () {

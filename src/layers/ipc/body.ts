@@ -1,6 +1,6 @@
 /** Request bodies: read whole, bounded in size and depth, before a route sees them. */
-import type { IncomingMessage } from "node:http"
-import { BadRequest, BodyTooLarge } from "../../services/model/Errors.js"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import { BadRequest, BodyTooLarge, BrokerBusy } from "../../services/model/Errors.js"
 import { isDeeperThan } from "../../services/model/Json.js"
 
 export interface BodyLimits {
@@ -11,30 +11,67 @@ export interface BodyLimits {
 /** JSON that nests too deep. */
 export class TooDeep extends BadRequest {}
 
-/** The bytes of the body, or `undefined` when there are more than allowed. Rejects when the client goes away. */
-export const readBody = (request: IncomingMessage, limit: number): Promise<Buffer | undefined> =>
+/** Of a body; so much of each is read in any case: there are no more of them than connections. */
+const smallBytes = 16 * 1024
+
+/** Memory for the bodies of all requests that are not answered yet. */
+export class BodyRoom {
+  private left: number
+
+  constructor(bytes: number) {
+    this.left = bytes
+  }
+
+  /** False where there is not as much. */
+  take(bytes: number): boolean {
+    if (bytes > this.left) return false
+    this.left -= bytes
+    return true
+  }
+
+  give(bytes: number): void {
+    this.left += bytes
+  }
+}
+
+/** The bytes of the body, which take their part of the room until the request is answered. Rejects when the client goes away. */
+export const readBody = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  { bodyBytes }: BodyLimits,
+  room: BodyRoom
+): Promise<Buffer | BodyTooLarge | BrokerBusy> =>
   new Promise((resolve, reject) => {
-    if (Number(request.headers["content-length"] ?? 0) > limit) return resolve(undefined)
-    const chunks: Array<Buffer> = []
+    let chunks: Array<Buffer> = []
     let size = 0
-    request.on("data", (chunk: Buffer) => {
+    let taken = 0
+    const refuse = (refusal: BodyTooLarge | BrokerBusy) => {
+      request.off("data", onData)
+      chunks = []
+      resolve(refusal)
+    }
+    const tooLarge = () => refuse(new BodyTooLarge({ message: `The body is larger than ${bodyBytes} bytes.` }))
+    const onData = (chunk: Buffer) => {
       size += chunk.length
-      if (size > limit) return resolve(undefined)
+      if (size > bodyBytes) return tooLarge()
+      const more = Math.max(0, size - smallBytes - taken)
+      if (!room.take(more)) return refuse(new BrokerBusy({ message: busy, retryable: true }))
+      taken += more
       chunks.push(chunk)
-    })
+    }
+    if (Number(request.headers["content-length"] ?? 0) > bodyBytes) return tooLarge()
+    response.once("close", () => room.give(taken))
+    request.on("data", onData)
     request.on("end", () => resolve(Buffer.concat(chunks)))
     request.on("error", reject)
     request.on("close", () => reject(new Error("the client went away")))
   })
 
+const busy =
+  "Requests that are not answered yet take all the memory there is for their bodies; try again a little later."
+
 /** The body as JSON; an empty one is `{}`. */
-export const parseBody = (
-  bytes: Buffer | undefined,
-  limits: BodyLimits
-): { readonly json: unknown } | BadRequest | BodyTooLarge => {
-  if (bytes === undefined) {
-    return new BodyTooLarge({ message: `The body is larger than ${limits.bodyBytes} bytes.` })
-  }
+export const parseBody = (bytes: Buffer, limits: BodyLimits): { readonly json: unknown } | BadRequest => {
   if (bytes.length === 0) return { json: {} }
   let json: unknown
   try {

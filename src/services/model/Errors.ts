@@ -84,6 +84,12 @@ export class NotFound extends refusal("not_found", 404, "No such path, or not wi
 }) {}
 export class RequestTimeout extends refusal("request_timeout", 408, "The body did not arrive in time.") {}
 export class BodyTooLarge extends refusal("body_too_large", 413, "The body is larger than the broker takes.") {}
+export class BrokerBusy extends refusal(
+  "broker_busy",
+  503,
+  "Requests that are not answered yet take all the memory there is for them; the same request may work a little later.",
+  { retryable: Schema.Boolean }
+) {}
 export class BrokerDraining extends refusal("broker_draining", 503, "The broker is leaving and takes no new work.", {
   retryable: Schema.Boolean
 }) {}

@@ -15,6 +15,7 @@ const wire: { readonly [Name in keyof typeof classes]: readonly [code: string, s
   NotFound: ["not_found", 404],
   RequestTimeout: ["request_timeout", 408],
   BodyTooLarge: ["body_too_large", 413],
+  BrokerBusy: ["broker_busy", 503],
   BrokerDraining: ["broker_draining", 503],
   TooManyChannels: ["too_many_channels", 503],
   ChannelContended: ["channel_contended", 429],
