@@ -2,7 +2,6 @@
  * Reads and checks every live record of a database file and all that leads to it: what this finds sound, the engine can be
  * trusted with.
  */
-
 import type { Node } from "./Node.js"
 import { type Meta, PageFile, u64 } from "./PageFile.js"
 import { type LeafSpan, type Lost, pageHeader, readTree, type TreeReading } from "./readTree.js"
