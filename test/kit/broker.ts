@@ -1,5 +1,6 @@
 /** The built broker as a child process, and plugins that talk to it over real sockets. */
 import { existsSync, mkdtempSync, readFileSync } from "node:fs"
+import * as http from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -53,7 +54,7 @@ export const runProgram = (
 
 export interface Answer {
   readonly status: number
-  readonly headers: Headers
+  readonly headers: http.IncomingHttpHeaders
   readonly body: any
 }
 
@@ -92,6 +93,10 @@ export interface BrokerOptions {
   readonly program?: string
 }
 
+/** Connections are kept, and given up before the broker does so. */
+const agent = new http.Agent({ keepAlive: true, timeout: 2_000 })
+
+/** Not by `fetch`, which computes longer: the tests ask thousands of times. */
 const request = (
   url: string,
   method: string,
@@ -99,21 +104,27 @@ const request = (
   headers: Record<string, string>,
   body: unknown
 ): Effect.Effect<Answer> =>
-  Effect.promise(async () => {
-    const response = await fetch(url + path, {
-      method,
-      headers,
-      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
+  Effect.async<Answer, Error>((resume) => {
+    const asking = http.request(url + path, { method, headers, agent }, (response) => {
+      let text = ""
+      response.setEncoding("utf8")
+      response.on("data", (chunk) => {
+        text += chunk
+      })
+      response.on("error", (error) => resume(Effect.fail(error)))
+      response.on("end", () => {
+        let parsed: unknown = text
+        try {
+          parsed = JSON.parse(text)
+        } catch {
+          // Not every answer is JSON; the test sees the text.
+        }
+        resume(Effect.succeed({ status: response.statusCode!, headers: response.headers, body: parsed }))
+      })
     })
-    const text = await response.text()
-    let parsed: unknown = text
-    try {
-      parsed = JSON.parse(text)
-    } catch {
-      // Not every answer is JSON; the test sees the text.
-    }
-    return { status: response.status, headers: response.headers, body: parsed }
-  })
+    asking.on("error", (error) => resume(Effect.fail(error)))
+    asking.end(body === undefined || typeof body === "string" ? body : JSON.stringify(body))
+  }).pipe(Effect.orDie)
 
 /** Starts the built broker and waits until it is ready; it is killed when the test ends. */
 export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker, never, Scope.Scope> =>

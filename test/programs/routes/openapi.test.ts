@@ -32,7 +32,7 @@ describe("GET /openapi.json", () => {
   const document = Effect.flatMap(usualBroker, (broker) =>
     Effect.map(broker.call("GET", "/openapi.json"), ({ body, headers, status }) => {
       assert.strictEqual(status, 200)
-      assert.strictEqual(headers.get("content-type"), "application/json; charset=utf-8")
+      assert.strictEqual(headers["content-type"], "application/json; charset=utf-8")
       return body
     })
   )

@@ -37,7 +37,7 @@ describe("the routes of the store", () => {
       yield* inboxOf(broker, "exported")
       yield* stored(broker)
       const { body, headers, status } = yield* broker.operator("GET", "/v1/operator/store/export")
-      assert.deepStrictEqual([status, headers.get("content-type")], [200, "application/x-ndjson"])
+      assert.deepStrictEqual([status, headers["content-type"]], [200, "application/x-ndjson"])
       const records = String(body)
         .trimEnd()
         .split("\n")
