@@ -1,7 +1,7 @@
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Either, Exit, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Effect, Either, Exit, Fiber, Layer, Option, Scope } from "effect"
 import * as InstanceLockFile from "../../src/layers/InstanceLockFile.js"
 import * as machine from "../../src/layers/machine/processes.js"
 import { InstanceLock } from "../../src/services/InstanceLock.js"
@@ -283,6 +283,27 @@ describe("of many that start at once exactly one holds the lock, and the others 
     })
   )
 })
+
+it.scopedLive("a start that is called off while it takes the lock leaves none", () =>
+  Effect.gen(function* () {
+    const base = yield* ownDirectory
+    yield* leave(base, yield* holder({ pid: dead }))
+    const isAsked = yield* Deferred.make<void>()
+    const asked = {
+      ...processes(),
+      // A few steps later the lock is taken.
+      isAlive: () => {
+        Deferred.unsafeDone(isAsked, Effect.void)
+        return false
+      }
+    }
+    const layer = Layer.provide(InstanceLockFile.layerAmong(asked), pathsLayer(base))
+    const starter = yield* Effect.fork(Effect.scoped(Layer.build(layer)))
+    yield* Deferred.await(isAsked)
+    yield* Fiber.interrupt(starter)
+    assert.deepStrictEqual(files(base), [])
+  })
+)
 
 it.scopedLive("a lock that others replaced is not removed at the end", () =>
   Effect.gen(function* () {
