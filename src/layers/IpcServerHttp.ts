@@ -160,7 +160,10 @@ export const layer = Layer.scoped(
       if (connected.has(socket)) return
       connected.add(socket)
       limits.unsafeConnected()
-      socket.once("close", limits.unsafeDisconnected)
+      socket.once("close", () => {
+        limits.unsafeDisconnected()
+        room.giveAll(socket)
+      })
     }
 
     const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {

@@ -1,5 +1,6 @@
 /** Request bodies: read whole, bounded in size and depth, before a route sees them. */
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Socket } from "node:net"
 import { BadRequest, BodyTooLarge, BrokerBusy } from "../../services/model/Errors.js"
 import { isDeeperThan } from "../../services/model/Json.js"
 
@@ -17,20 +18,34 @@ const smallBytes = 16 * 1024
 /** Memory for the bodies of all requests that are not answered yet. */
 export class BodyRoom {
   private left: number
+  private readonly taken = new Map<Socket, number>()
 
   constructor(bytes: number) {
     this.left = bytes
   }
 
   /** False where there is not as much. */
-  take(bytes: number): boolean {
+  take(socket: Socket, bytes: number): boolean {
     if (bytes > this.left) return false
-    this.left -= bytes
+    this.add(socket, bytes)
     return true
   }
 
-  give(bytes: number): void {
-    this.left += bytes
+  give(socket: Socket, bytes: number): void {
+    // Unless its connection has ended before.
+    if (this.taken.has(socket)) this.add(socket, -bytes)
+  }
+
+  /** The connection has ended: of answers that waited for others of it, node tells no end. */
+  giveAll(socket: Socket): void {
+    this.give(socket, this.taken.get(socket) ?? 0)
+  }
+
+  private add(socket: Socket, bytes: number): void {
+    this.left -= bytes
+    const taken = (this.taken.get(socket) ?? 0) + bytes
+    if (taken === 0) this.taken.delete(socket)
+    else this.taken.set(socket, taken)
   }
 }
 
@@ -42,6 +57,7 @@ export const readBody = (
   room: BodyRoom
 ): Promise<Buffer | BodyTooLarge | BrokerBusy> =>
   new Promise((resolve, reject) => {
+    const { socket } = request
     let chunks: Array<Buffer> = []
     let size = 0
     let taken = 0
@@ -55,12 +71,12 @@ export const readBody = (
       size += chunk.length
       if (size > bodyBytes) return tooLarge()
       const more = Math.max(0, size - smallBytes - taken)
-      if (!room.take(more)) return refuse(new BrokerBusy({ message: busy, retryable: true }))
+      if (!room.take(socket, more)) return refuse(new BrokerBusy({ message: busy, retryable: true }))
       taken += more
       chunks.push(chunk)
     }
     if (Number(request.headers["content-length"] ?? 0) > bodyBytes) return tooLarge()
-    response.once("close", () => room.give(taken))
+    response.once("close", () => room.give(socket, taken))
     request.on("data", onData)
     request.on("end", () => resolve(Buffer.concat(chunks)))
     request.on("error", reject)

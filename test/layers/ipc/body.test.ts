@@ -1,0 +1,122 @@
+import { createServer, type ServerResponse } from "node:http"
+import { type AddressInfo, connect } from "node:net"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { BodyRoom, readBody } from "../../../src/layers/ipc/body.js"
+import { eventually } from "../../kit/broker.js"
+
+const size = 100_000
+const limits = { bodyBytes: 1024 * 1024, jsonDepth: 64 }
+const post = `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n${"x".repeat(size)}`
+
+/** A server that reads bodies and answers none; its room, and what it has read. */
+const reading = (bytes: number) =>
+  Effect.gen(function* () {
+    const room = new BodyRoom(bytes)
+    const waiting: Array<ServerResponse> = []
+    const refused: Array<string> = []
+    const server = createServer((request, response) => {
+      readBody(request, response, limits, room).then(
+        (read) => ("_tag" in read ? refused.push(read._tag) : waiting.push(response)),
+        () => undefined
+      )
+    })
+    server.on("connection", (socket) => socket.once("close", () => room.giveAll(socket)))
+    yield* Effect.acquireRelease(
+      Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+      () =>
+        Effect.sync(() => {
+          server.closeAllConnections()
+          server.close()
+        })
+    )
+    const { port } = server.address() as AddressInfo
+    const client = Effect.acquireRelease(
+      Effect.sync(() => connect(port, "127.0.0.1").on("error", () => undefined)),
+      (socket) => Effect.sync(() => socket.destroy())
+    )
+    return { room, waiting, refused, client }
+  })
+
+/** So much room is left: that much is given, and not a byte more. */
+const isLeft = (room: BodyRoom, bytes: number) => {
+  const socket = {} as Parameters<BodyRoom["take"]>[0]
+  const isMore = room.take(socket, bytes + 1)
+  const isThat = room.take(socket, bytes)
+  room.giveAll(socket)
+  return isThat && !isMore
+}
+
+describe("the room for bodies of requests without an answer", () => {
+  const room = 1_000_000
+  const beyondSmall = size - 16 * 1024
+
+  it.scopedLive("is taken until each has its answer", () =>
+    Effect.gen(function* () {
+      const server = yield* reading(room)
+      const client = yield* server.client
+      client.resume().write(post.repeat(2))
+      yield* eventually(
+        Effect.sync(() => server.waiting),
+        ({ length }) => length === 2
+      )
+      assert.isTrue(isLeft(server.room, room - 2 * beyondSmall))
+      server.waiting[0]!.end()
+      yield* eventually(
+        Effect.sync(() => isLeft(server.room, room - beyondSmall)),
+        (isSo) => isSo
+      )
+      server.waiting[1]!.end()
+      yield* eventually(
+        Effect.sync(() => isLeft(server.room, room)),
+        (isSo) => isSo
+      )
+    })
+  )
+
+  it.scopedLive("is given back when the client goes, also of requests that wait behind others of its connection", () =>
+    Effect.gen(function* () {
+      const server = yield* reading(room)
+      const client = yield* server.client
+      client.write(post.repeat(3))
+      yield* eventually(
+        Effect.sync(() => server.waiting),
+        ({ length }) => length === 3
+      )
+      client.destroy()
+      yield* eventually(
+        Effect.sync(() => isLeft(server.room, room)),
+        (isSo) => isSo
+      )
+      // Answers that come too late give nothing back once more.
+      for (const response of server.waiting) response.end()
+      yield* Effect.sleep(20)
+      assert.isTrue(isLeft(server.room, room))
+    })
+  )
+
+  it.scopedLive("is not there for one too many, and what that one took is given back", () =>
+    Effect.gen(function* () {
+      const server = yield* reading(2 * beyondSmall)
+      const client = yield* server.client
+      client.write(post.repeat(2))
+      yield* eventually(
+        Effect.sync(() => server.waiting),
+        ({ length }) => length === 2
+      )
+      const other = yield* server.client
+      other.write(post)
+      yield* eventually(
+        Effect.sync(() => server.refused),
+        ({ length }) => length === 1
+      )
+      assert.deepStrictEqual(server.refused, ["broker_busy"])
+      client.destroy()
+      other.destroy()
+      yield* eventually(
+        Effect.sync(() => isLeft(server.room, 2 * beyondSmall)),
+        (isSo) => isSo
+      )
+    })
+  )
+})
