@@ -1,11 +1,11 @@
 /** Idempotency keys in memory and in the store, the oldest of each endpoint first. */
-import { createHash } from "node:crypto"
 import { Effect, Layer } from "effect"
 import { BrokerConfig } from "../services/BrokerConfig.js"
 import { IdempotencyKeys, type RememberedSend } from "../services/IdempotencyKeys.js"
 import type { EndpointKey } from "../services/model/Ids.js"
 import { join, ordered } from "../services/model/StoreKey.js"
 import { Store, type Transaction, table } from "../services/Store.js"
+import { idInKey } from "./internal/idInKey.js"
 import { oldestFirst } from "./internal/oldestFirst.js"
 
 interface Remembered extends RememberedSend {
@@ -16,9 +16,7 @@ interface Remembered extends RememberedSend {
 }
 const records = table<Remembered>("idempotency", 1)
 
-/** Keys come from plugins and may be any text. */
-const recordKey = (endpoint: EndpointKey, key: string) =>
-  join(ordered(endpoint), createHash("sha256").update(key).digest("hex"))
+const recordKey = (endpoint: EndpointKey, key: string) => join(ordered(endpoint), idInKey(key))
 
 /** Of one endpoint. */
 class Keys extends Map<string, Remembered> {

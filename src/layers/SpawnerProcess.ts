@@ -1,5 +1,4 @@
 /** Sessions as processes of this machine, by drivers from the settings. */
-import { createHash } from "node:crypto"
 import { Effect, Fiber, Layer, Option, Schedule, Schema } from "effect"
 import { BrokerConfig, type Settings } from "../services/BrokerConfig.js"
 import { ControlOutcomes } from "../services/ControlOutcomes.js"
@@ -20,6 +19,7 @@ import {
 import { Spawner, type SpawnOrder, SpawnRefused } from "../services/Spawner.js"
 import { Store, Transaction, table } from "../services/Store.js"
 import { findExecutable, isDirectory } from "./internal/executables.js"
+import { idInKey } from "./internal/idInKey.js"
 import { startProcess } from "./internal/startProcess.js"
 import { storeIsHealthy } from "./internal/storeIsHealthy.js"
 import { makeSweeper } from "./internal/sweeper.js"
@@ -29,7 +29,6 @@ const Pending = Schema.Struct({
   undispatchedId: Schema.optionalWith(Schema.String, { exact: true })
 })
 const records = table<typeof Pending.Type>("spawns", 1)
-const keyOf = (token: string) => createHash("sha256").update(token).digest("hex")
 
 interface PendingSpawn {
   readonly undispatchedId: string | undefined
@@ -119,7 +118,7 @@ export const layerWith = ({
 
       const forget = (transaction: Transaction, token: string) => {
         pending.delete(token)
-        transaction.delete(records, keyOf(token))
+        transaction.delete(records, idInKey(token))
       }
 
       const giveUp = (token: string, detail: string) => {
@@ -163,7 +162,7 @@ export const layerWith = ({
           const transaction = new Transaction()
           const bound = undispatchedId === undefined ? {} : { undispatchedId }
           pending.set(token, { undispatchedId, deadline: Number.POSITIVE_INFINITY })
-          transaction.put(records, keyOf(token), { token, ...bound })
+          transaction.put(records, idInKey(token), { token, ...bound })
           outcomes.unsafeRemember(transaction, token, received)
           return store.commit(transaction)
         })

@@ -19,7 +19,7 @@ interface Page {
 
 export interface CursorStore {
   readonly cursor: CursorRecord
-  /** The oldest first. Reading many would hold a start up: they are read when somebody asks, or when the first are written. */
+  /** As `idInKey` has them, the oldest first. Reading many would hold a start up: they are read when somebody asks, or when the first are written. */
   readonly ids: () => ReadonlyArray<string>
   /** Writes the cursor, and the ids behind those written before. `onDurable` says when. */
   readonly unsafeSave: (cursor: CursorRecord, ids: ReadonlyArray<string>, onDurable: () => void) => void
@@ -95,7 +95,3 @@ export const openCursorStore = (store: Store["Type"], runtimeSessionId: string, 
     }
   }
 }
-
-/** What an id is remembered under: no id takes much room. */
-export const rememberedAs = (messageId: string): string =>
-  messageId.length <= 128 ? messageId : createHash("sha256").update(messageId).digest("base64url")

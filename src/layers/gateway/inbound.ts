@@ -9,8 +9,9 @@ import { AnnouncedDeliveries } from "../../services/model/AnnouncedDeliveries.js
 import { type Delivery, DeliveryCursor } from "../../services/model/DeliveryCursor.js"
 import type { FromGateway, MessageReceived, RegisterAck } from "../../services/model/GatewayFrame.js"
 import { Store } from "../../services/Store.js"
+import { idInKey } from "../internal/idInKey.js"
 import { makeSweeper } from "../internal/sweeper.js"
-import { openCursorStore, rememberedAs, runsKept, scopeOf } from "./cursorStore.js"
+import { openCursorStore, runsKept, scopeOf } from "./cursorStore.js"
 import { DeliveryMark } from "./deliveryMark.js"
 import type { Transmit } from "./sends.js"
 
@@ -203,7 +204,7 @@ export const makeInbound = (
     const arrived = (frame: MessageReceived, bytes: number) => {
       const { messageId, seq: sequence } = frame
       if (sequence !== undefined) hasNumbers = true
-      const delivery = { sequence, id: messageId === undefined ? undefined : rememberedAs(messageId) }
+      const delivery = { sequence, id: messageId === undefined ? undefined : idInKey(messageId) }
       const before = cursor.cursor
       const isNew = cursor.arrive(delivery, { frame, bytes, delivery }, bytes, now())
       if (isNew && sequence === undefined) announced.arrive(delivery)

@@ -1,6 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { openCursorStore, rememberedAs } from "../../../src/layers/gateway/cursorStore.js"
+import { openCursorStore } from "../../../src/layers/gateway/cursorStore.js"
 import { Store } from "../../../src/services/Store.js"
 import { FakeStore } from "../../kit/FakeStore.js"
 import { KeptLog, turns } from "../../kit/ground.js"
@@ -57,9 +57,3 @@ it.scoped("each runtime session has its own, whatever it is called", () =>
     }
   }).pipe(Effect.provide(layerOf(new FakeStore())))
 )
-
-it("an id is remembered as it is, and a long one by its digest", () => {
-  assert.strictEqual(rememberedAs("x".repeat(128)), "x".repeat(128))
-  assert.lengthOf(rememberedAs("x".repeat(129)), 43)
-  assert.notStrictEqual(rememberedAs("x".repeat(129)), rememberedAs("x".repeat(130)))
-})
