@@ -24,9 +24,6 @@ import { makeLanes } from "./internal/lanes.js"
 import { makeSharing } from "./internal/sharing.js"
 import { storeIsHealthy } from "./internal/storeIsHealthy.js"
 
-/** Keys of local dispatches that are remembered. */
-const localKeys = 1_024
-
 export const layer: Layer.Layer<
   ControlDispatcher,
   never,
@@ -44,7 +41,7 @@ export const layer: Layer.Layer<
     const log = yield* EventLog
     const run = yield* FiberSet.makeRuntime<never>()
     const atATime = yield* Effect.makeSemaphore(config.controlAtATime)
-    const inOrder = makeLanes()
+    const inLanes = makeLanes()
     const share = makeSharing<ControlOutcome>()
 
     const untilHealthy = Schedule.spaced(config.backoffMs)
@@ -141,14 +138,9 @@ export const layer: Layer.Layer<
           case "Answer":
             return healthy.pipe(Effect.zipRight(answer(reading.key, reading.outcome)))
           case "Event":
-            return share(reading.event.key, inOrder(subjectsOf(reading.event))(act(reading.event)))
+            return share(reading.event.key, inLanes(subjectsOf(reading.event))(act(reading.event)))
         }
       }).pipe(Effect.asVoid)
-
-    // -- local dispatches ----------------------------------------------------------------------------------------------
-
-    const shareLocally = makeSharing<void, DispatchFailed | StoreUnavailable>()
-    const doneLocally = new Set<string>()
 
     spawner.unsafeOnRegistered((endpointId, undispatchedId) => {
       if (undispatchedId === undefined || !config.spawnBinds) return
@@ -163,20 +155,6 @@ export const layer: Layer.Layer<
       )
     })
 
-    return {
-      handle,
-      dispatchLocally: (key, undispatchedId, targetEndpointId) =>
-        Effect.suspend(() =>
-          doneLocally.has(key)
-            ? Effect.void
-            : shareLocally(
-                key,
-                Effect.tap(dispatch(undispatchedId, targetEndpointId), () => {
-                  doneLocally.add(key)
-                  if (doneLocally.size > localKeys) doneLocally.delete(doneLocally.values().next().value!)
-                })
-              )
-        )
-    }
+    return { handle }
   })
 )

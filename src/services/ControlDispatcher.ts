@@ -12,7 +12,6 @@
 
 import type { Effect } from "effect"
 import { Context } from "effect"
-import type { DispatchFailed, StoreUnavailable } from "./model/Errors.js"
 
 export class ControlDispatcher extends Context.Tag("broker/ControlDispatcher")<
   ControlDispatcher,
@@ -22,14 +21,5 @@ export class ControlDispatcher extends Context.Tag("broker/ControlDispatcher")<
      * in which these effects begin. Never fails. Interrupted, the event is as if it had not come, or done.
      */
     readonly handle: (data: string) => Effect.Effect<void>
-    /**
-     * A dispatch asked for on this machine, at most once per key. Its keys are its own: they neither collide with those of the
-     * platform nor push them out, and are forgotten when the broker ends. A failed one may be tried again.
-     */
-    readonly dispatchLocally: (
-      key: string,
-      undispatchedId: string,
-      targetEndpointId: string
-    ) => Effect.Effect<void, DispatchFailed | StoreUnavailable>
   }
 >() {}

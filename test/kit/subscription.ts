@@ -35,8 +35,7 @@ export class SubscriptionWorld {
         Effect.suspend(() => {
           this.begun.push(data)
           return Effect.map(this.onEvent(data), () => void this.handled.push(data))
-        }),
-      dispatchLocally: () => Effect.void
+        })
     })
     const credentials = { accountId: "a", runtimeToken: Redacted.make("token"), connectorUrl: "", apiOrigin }
     return ControlEventsHttp.layerOnClient.pipe(

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto"
-import { Deferred, Effect, Exit, FiberId } from "effect"
+import { Effect, Exit } from "effect"
 import { Connector } from "../../services/Connector.js"
 import type { Endpoint } from "../../services/Directory.js"
 import { IdempotencyKeys } from "../../services/IdempotencyKeys.js"
 import { IdempotencyConflict, SendUnknown } from "../../services/model/Errors.js"
 import type { SendRefusal, SendRequest, Sent } from "../../services/Sender.js"
 import { Store, Transaction } from "../../services/Store.js"
+import { makeSharing } from "./sharing.js"
 
 /** The names a message has before it leaves. */
 export interface SendIds {
@@ -18,14 +19,14 @@ export interface SendIds {
 /** Two requests with the same digest are the same message. */
 export const digestOf = ({ content, contentType, metadata, requireLive, to }: SendRequest): string =>
   createHash("sha256")
-    .update(JSON.stringify([to, content, contentType, inOrder(metadata), requireLive]))
+    .update(JSON.stringify([to, content, contentType, sorted(metadata), requireLive]))
     .digest("hex")
 
 /** The order of an object's keys says nothing. */
-const inOrder = (value: unknown): unknown => {
-  if (Array.isArray(value)) return value.map(inOrder)
+const sorted = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(sorted)
   if (typeof value !== "object" || value === null) return value
-  const entries = Object.entries(value).map(([key, inner]) => [key, inOrder(inner)] as const)
+  const entries = Object.entries(value).map(([key, inner]) => [key, sorted(inner)] as const)
   return entries.toSorted(([a], [b]) => (a < b ? -1 : 1))
 }
 
@@ -38,7 +39,7 @@ export const makeIdempotentSends = Effect.gen(function* () {
   const keys = yield* IdempotencyKeys
   const connector = yield* Connector
   const store = yield* Store
-  const underWay = new Map<string, Deferred.Deferred<Sent, SendRefusal>>()
+  const share = makeSharing<Sent, SendRefusal>()
 
   return (
     endpoint: Endpoint,
@@ -46,18 +47,15 @@ export const makeIdempotentSends = Effect.gen(function* () {
     request: SendRequest,
     newIds: () => Omit<SendIds, "mayBeKnown">,
     transmit: (ids: SendIds, transaction: Transaction) => Effect.Effect<Sent, SendRefusal>
-  ): Effect.Effect<Sent, SendRefusal> =>
-    Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
-      const digest = digestOf(request)
+  ): Effect.Effect<Sent, SendRefusal> => {
+    const digest = digestOf(request)
+    const once = Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
       const before = keys.unsafeGet(endpoint.key, key)
       if (before !== undefined && before.digest !== digest) {
         return new IdempotencyConflict({
           message: `"idempotency_key" "${key}" belongs to another message; give each message a key of its own.`
         })
       }
-      const name = `${endpoint.key}/${key}`
-      const first = underWay.get(name)
-      if (first !== undefined) return Deferred.await(first)
       if (before?.answer !== undefined) {
         const { replyResolved, status } = before.answer
         return Effect.succeed({ messageId: before.messageId, status, replyResolved })
@@ -73,8 +71,6 @@ export const makeIdempotentSends = Effect.gen(function* () {
       const mayBeKnown = before !== undefined
       const transaction = new Transaction()
       keys.unsafePut(transaction, endpoint.key, key, { digest, messageId, correlationId })
-      const outcome = Deferred.unsafeMake<Sent, SendRefusal>(FiberId.none)
-      underWay.set(name, outcome)
       return transmit({ messageId, correlationId, mayBeKnown }, transaction).pipe(
         Effect.onExit((exit) => {
           const after = new Transaction()
@@ -83,13 +79,12 @@ export const makeIdempotentSends = Effect.gen(function* () {
             const answer = { status, ...(replyResolved === undefined ? {} : { replyResolved }) }
             keys.unsafePut(after, endpoint.key, key, { digest, messageId, correlationId, answer })
           } else if (!isUncertain(exit)) keys.unsafeRemove(after, endpoint.key, key)
-          return Effect.map(store.commit(after), () => {
-            underWay.delete(name)
-            Deferred.unsafeDone(outcome, exit)
-          })
+          return store.commit(after)
         })
       )
     })
+    return share(`${endpoint.key}/${key}/${digest}`, once)
+  }
 })
 
 /** It may have been sent: anything but a refusal that says it was not. */

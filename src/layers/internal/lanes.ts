@@ -1,4 +1,4 @@
-import { Deferred, Effect } from "effect"
+import { Deferred, Effect, FiberId } from "effect"
 
 /**
  * Work in order per subject: an effect waits for every earlier one that shares a subject with it, earlier being the order in
@@ -11,12 +11,12 @@ export const makeLanes = () => {
       subjects.length === 0
         ? work
         : Effect.uninterruptibleMask((restore) =>
-            Effect.gen(function* () {
+            Effect.suspend(() => {
               const earlier = new Set(subjects.flatMap((subject) => last.get(subject) ?? []))
-              const done = Deferred.unsafeMake<void>(yield* Effect.fiberId)
+              const done = Deferred.unsafeMake<void>(FiberId.none)
               for (const subject of subjects) last.set(subject, done)
               const waited = Effect.forEach(earlier, Deferred.await, { discard: true })
-              return yield* restore(Effect.zipRight(waited, work)).pipe(
+              return restore(Effect.zipRight(waited, work)).pipe(
                 // Whoever gives up in the queue must not let those behind pass those before.
                 Effect.ensuring(
                   Effect.sync(() => {

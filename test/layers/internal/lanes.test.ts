@@ -6,7 +6,7 @@ import { turns } from "../../kit/ground.js"
 describe("lanes", () => {
   it.scoped("work with a subject in common is done one after the other, other work passes it", () =>
     Effect.gen(function* () {
-      const inOrder = makeLanes()
+      const inLanes = makeLanes()
       const begun: Array<string> = []
       const latches = new Map<string, Deferred.Deferred<void>>()
       const begin = (name: string, ...subjects: ReadonlyArray<string>) =>
@@ -17,7 +17,7 @@ describe("lanes", () => {
             Effect.sync(() => begun.push(name)),
             Deferred.await(latch)
           )
-          const fiber = yield* Effect.forkScoped(inOrder(subjects)(work))
+          const fiber = yield* Effect.forkScoped(inLanes(subjects)(work))
           yield* turns
           return fiber
         })
@@ -40,27 +40,27 @@ describe("lanes", () => {
 
   it.scoped("who fails or gives up lets those behind it go on", () =>
     Effect.gen(function* () {
-      const inOrder = makeLanes()
-      const first = yield* Effect.forkScoped(inOrder(["x"])(Effect.never))
+      const inLanes = makeLanes()
+      const first = yield* Effect.forkScoped(inLanes(["x"])(Effect.never))
       yield* turns
-      const waiting = yield* Effect.forkScoped(inOrder(["x"])(Effect.void))
+      const waiting = yield* Effect.forkScoped(inLanes(["x"])(Effect.void))
       yield* turns
       yield* Fiber.interrupt(waiting)
       yield* Fiber.interrupt(first)
-      assert.strictEqual(yield* Effect.flip(inOrder(["x"])(Effect.fail("no"))), "no")
-      yield* Effect.exit(inOrder(["x"])(Effect.die("bug")))
-      assert.strictEqual(yield* inOrder(["x", "x"])(Effect.succeed(1)), 1)
+      assert.strictEqual(yield* Effect.flip(inLanes(["x"])(Effect.fail("no"))), "no")
+      yield* Effect.exit(inLanes(["x"])(Effect.die("bug")))
+      assert.strictEqual(yield* inLanes(["x", "x"])(Effect.succeed(1)), 1)
     })
   )
 
   it("any work is done, in order per subject", () =>
     fc.assert(
       fc.asyncProperty(fc.array(fc.subarray(["a", "b", "c"]), { maxLength: 30 }), async (jobs) => {
-        const inOrder = makeLanes()
+        const inLanes = makeLanes()
         const done: Array<number> = []
         const running = new Set<string>()
         const job = (subjects: ReadonlyArray<string>, index: number) =>
-          inOrder(subjects)(
+          inLanes(subjects)(
             Effect.gen(function* () {
               for (const subject of subjects) {
                 assert.isFalse(running.has(subject))

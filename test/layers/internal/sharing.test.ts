@@ -24,6 +24,29 @@ describe("shared work", () => {
     })
   )
 
+  it.scoped("is begun by one, wherever the fibers that ask are made to wait", () =>
+    Effect.forEach(
+      // A fiber waits after about two thousand steps.
+      Array.from({ length: 20 }, (_, index) => 2_030 + index),
+      (steps) =>
+        Effect.gen(function* () {
+          const share = makeSharing<void>()
+          let runs = 0
+          const work = Effect.sync(() => runs++).pipe(Effect.zipRight(Effect.never))
+          const late = Effect.loop(0, {
+            while: (n) => n < steps,
+            step: (n) => n + 1,
+            body: () => Effect.void,
+            discard: true
+          })
+          for (let n = 0; n < 2; n++) yield* Effect.forkScoped(Effect.zipRight(late, share("a", work)))
+          yield* turns
+          assert.strictEqual(runs, 1, `after ${steps} steps`)
+        }),
+      { discard: true }
+    )
+  )
+
   it.scoped("fails for all of them, and is forgotten then", () =>
     Effect.gen(function* () {
       const share = makeSharing<number, string>()
