@@ -21,36 +21,34 @@ const message = (to: string, content: string): Connector.OutboundMessage => ({
 })
 
 /** Two on one network: the broker is alice, the test is bob. */
-const network = Layer.unwrapScoped(
-  Effect.map(ownDirectory, (root) =>
-    Layer.effect(
-      Outside,
-      Effect.gen(function* () {
-        const bob = yield* Effect.provide(Connector.Connector, folderNetwork.layer(root, "bob"))
-        return {
-          deliver: (...contents: ReadonlyArray<string>) =>
-            Effect.orDie(
-              Effect.forEach(contents, (content) => bob.send(message("folder:alice", content)), { discard: true })
-            ),
-          reachable: "folder:bob",
-          unreachable: "folder:nobody",
-          arrived: Effect.scoped(
-            Effect.gen(function* () {
-              const contents: Array<string> = []
-              yield* bob.receive((batch) => {
-                contents.push(...batch.map(({ content }) => content))
-                bob.unsafeAccept(batch.map(({ token }) => token))
-              })
-              yield* Effect.sleep("100 millis")
-              return contents
+const network = Effect.map(ownDirectory, (root) =>
+  Layer.effect(
+    Outside,
+    Effect.gen(function* () {
+      const bob = yield* Effect.provide(Connector.Connector, folderNetwork.layer(root, "bob"))
+      return {
+        deliver: (...contents: ReadonlyArray<string>) =>
+          Effect.orDie(
+            Effect.forEach(contents, (content) => bob.send(message("folder:alice", content)), { discard: true })
+          ),
+        reachable: "folder:bob",
+        unreachable: "folder:nobody",
+        arrived: Effect.scoped(
+          Effect.gen(function* () {
+            const contents: Array<string> = []
+            yield* bob.receive((batch) => {
+              contents.push(...batch.map(({ content }) => content))
+              bob.unsafeAccept(batch.map(({ token }) => token))
             })
-          )
-        }
-      })
-    ).pipe(Layer.provideMerge(folderNetwork.layer(root, "alice")))
-  )
+            yield* Effect.sleep("100 millis")
+            return contents
+          })
+        )
+      }
+    })
+  ).pipe(Layer.provideMerge(folderNetwork.layer(root, "alice")), Layer.fresh)
 )
-connectorContract("the folder network", network)
+connectorContract("the folder network", Layer.unwrapScoped(network), { reopened: network })
 
 describe("a broker on the folder network", () => {
   it.scopedLive("takes what lies in its folder, and keeps what nobody claims", () =>

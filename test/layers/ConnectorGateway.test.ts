@@ -4,14 +4,15 @@ import { Connector, type SendError } from "../../src/services/Connector.js"
 import { connectorContract, Outside } from "../../src/services/contracts/ConnectorContract.js"
 import { version } from "../../src/services/model/Version.js"
 import { FakeGateway, until } from "../kit/FakeGateway.js"
+import { FakeStore } from "../kit/FakeStore.js"
 import { brisk, connectorOn, driven, onGateway } from "../kit/gatewayConnector.js"
 import { KeptLog } from "../kit/ground.js"
 
-const outside = Layer.suspend(() =>
+/** One life of a connector on the gateway, with the gateway as its outside. */
+const lifeOn = (gateway: FakeGateway, store: FakeStore) =>
   Layer.scopedContext(
     Effect.gen(function* () {
-      const gateway = yield* FakeGateway.make
-      const context = yield* Layer.build(connectorOn(gateway.url, { settings: brisk }))
+      const context = yield* Layer.build(connectorOn(gateway.url, { settings: brisk, store }))
       yield* Effect.provide(
         Effect.flatMap(driven, ({ isUp }) => isUp),
         context
@@ -31,8 +32,8 @@ const outside = Layer.suspend(() =>
       )
     })
   )
-)
-connectorContract("ConnectorGateway", outside)
+const ownGateway = Effect.map(FakeGateway.make, (gateway) => lifeOn(gateway, new FakeStore()))
+connectorContract("ConnectorGateway", Layer.unwrapScoped(ownGateway), { reopened: ownGateway })
 
 describe("the registration", () => {
   it.scopedLive("says who we are, from where on, and no session where there is none", () =>

@@ -66,9 +66,11 @@ const ownOutside = Layer.effect(
     arrived: Effect.provideService(received, Connector, connector)
   }))
 )
+const ownNetwork = (store = new FakeStore()) => Layer.fresh(ownOutside.pipe(Layer.provideMerge(alone(store))))
 connectorContract(
   "ConnectorLoopback",
-  Layer.suspend(() => ownOutside.pipe(Layer.provideMerge(alone())))
+  Layer.suspend(() => ownNetwork()),
+  { reopened: Effect.sync(() => ownNetwork(new FakeStore())) }
 )
 
 /** A whole broker on it. */
