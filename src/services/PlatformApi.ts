@@ -44,17 +44,25 @@ export class PlatformError extends Data.TaggedError("PlatformError")<{
   readonly retryAfterMs?: number
 }> {
   override get message() {
-    return `The platform ${this.kind === "unavailable" ? "could not be reached" : "refused"} (${this.code}): ${this.reason}.`
+    return `The platform ${this.outcome} (${this.code}): ${this.reason}.`
+  }
+
+  private get outcome() {
+    if (this.kind !== "unavailable") return "refused the call"
+    return this.status === undefined ? "gave no answer" : "could not do it"
   }
 }
 
+/** Every call ends within the setting `platformMs`, and may be repeated. */
 export class PlatformApi extends Context.Tag("broker/PlatformApi")<
   PlatformApi,
   {
     readonly name: string
-    /** Every call ends within the setting `platformMs`. */
+    /** The same nonce again is the same endpoint while that is open. */
     readonly register: (registration: PlatformRegistration) => Effect.Effect<PlatformEndpoint, PlatformError>
+    /** Keeps the lease of an endpoint. `refused` with status 404: it is lost, and the broker registers the endpoint again. */
     readonly heartbeat: (endpointId: string) => Effect.Effect<void, PlatformError>
+    /** Closes the endpoint; of one that is closed or never was there is nothing to do. */
     readonly unregister: (endpointId: string) => Effect.Effect<void, PlatformError>
     /** What became of an endpoint: `closed` was retired, `unknown` never was or is not ours. */
     readonly endpointState: (endpointId: string) => Effect.Effect<"open" | "closed" | "unknown", PlatformError>

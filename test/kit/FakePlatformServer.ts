@@ -87,6 +87,7 @@ export class FakePlatformServer {
     if (endpoint === undefined) return refusal(404, "endpoint_unknown", "No such endpoint.")
     switch (route) {
       case "POST /v1/runtime-endpoints/:id/heartbeat":
+        if (endpoint.retired_at !== undefined) return refusal(404, "endpoint_unknown", "It was retired.")
         endpoint.heartbeats++
         return { body: { ok: true } }
       case "POST /v1/runtime-endpoints/:id/state":

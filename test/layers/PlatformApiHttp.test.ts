@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
 import { platformApiContract } from "../../src/services/contracts/PlatformApiContract.js"
-import { PlatformApi, type PlatformError } from "../../src/services/PlatformApi.js"
+import { PlatformApi, PlatformError } from "../../src/services/PlatformApi.js"
 import { FakePlatformServer, refusal } from "../kit/FakePlatformServer.js"
 import {
   callNames,
@@ -215,13 +215,21 @@ describe("an answer", () => {
     }).pipe(Effect.provide(inMemory(server)))
   })
 
+  it("says whether the platform refused, failed or did not answer", () => {
+    const words = (kind: PlatformError["kind"], status?: number) =>
+      new PlatformError({ kind, code: "code", reason: "reason", ...(status === undefined ? {} : { status }) }).message
+    assert.strictEqual(words("unavailable"), "The platform gave no answer (code): reason.")
+    assert.strictEqual(words("unavailable", 500), "The platform could not do it (code): reason.")
+    assert.strictEqual(words("refused", 422), "The platform refused the call (code): reason.")
+  })
+
   it.effect("keeps the platform's own words, as a sentence, but never the token", () => {
     const server = new FakePlatformServer()
     return Effect.gen(function* () {
       const platform = yield* PlatformApi
       server.next.push(refusal(403, "forbidden", "This runtime may not."))
       const error = yield* Effect.flip(platform.post(presence))
-      assert.strictEqual(error.message, "The platform refused (forbidden): This runtime may not.")
+      assert.strictEqual(error.message, "The platform refused the call (forbidden): This runtime may not.")
       server.onRequest = () => refusal(401, `bad_${server.token}`, `Token ${server.token} was revoked.\n`)
       for (const name of callNames) {
         const error = yield* Effect.flip(calls(platform)[name] as Effect.Effect<unknown, PlatformError>)

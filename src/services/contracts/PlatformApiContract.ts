@@ -1,6 +1,6 @@
 /** What every PlatformApi owes the broker, shown on the real thing: the live clock, and a fresh layer per case. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Layer } from "effect"
+import { Effect, Either, type Layer } from "effect"
 import type { PlatformReport } from "../model/PlatformReport.js"
 import { PlatformApi, type PlatformRegistration } from "../PlatformApi.js"
 
@@ -72,6 +72,28 @@ export const platformApiContract = <E>(name: string, layer: Layer.Layer<Platform
         const platform = yield* PlatformApi
         const { endpointId } = yield* platform.register(registration("nonce"))
         yield* platform.heartbeat(endpointId)
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.scopedLive("says of a heartbeat that its lease is lost, where endpoints have leases", () =>
+      Effect.gen(function* () {
+        const platform = yield* PlatformApi
+        const { endpointId, heartbeatAfterMs } = yield* platform.register(registration("nonce"))
+        yield* platform.unregister(endpointId)
+        const late = yield* Effect.either(platform.heartbeat(endpointId))
+        if (heartbeatAfterMs === undefined) return assert.strictEqual(late._tag, "Right")
+        const { kind, status } = Either.merge(late) ?? {}
+        assert.deepStrictEqual([kind, status], ["refused", 404])
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.scopedLive("unregisters what is gone, or never was, as if it were there", () =>
+      Effect.gen(function* () {
+        const platform = yield* PlatformApi
+        const { endpointId } = yield* platform.register(registration("nonce"))
+        yield* platform.unregister(endpointId)
+        yield* platform.unregister(endpointId)
+        yield* platform.unregister("ep_contract_never_was")
       }).pipe(Effect.provide(layer))
     )
 
