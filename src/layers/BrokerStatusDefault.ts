@@ -120,7 +120,7 @@ export const layer: Layer.Layer<
           `The platform's control events have not been heard since ${iso(control.since)}${control.lastFailure ? `: ${control.lastFailure}` : ""}.`,
         health._tag === "Failing" && `The store cannot be written: ${health.reason}.`,
         ...storeWarnings(storeReport),
-        usage.isNearlyFull &&
+        (isNearly(usage.messages, usage.capacityMessages) || isNearly(usage.bytes, usage.capacityBytes)) &&
           `The undispatched inbox is nearly full (${usage.messages} messages, ${usage.bytes} bytes).`,
         (isNearly(totals.messages, config.totalMessages) || isNearly(totals.bytes, config.totalBytes)) &&
           `The mailboxes are nearly full (${totals.messages} messages, ${totals.bytes} bytes).`,
@@ -200,6 +200,7 @@ export const layer: Layer.Layer<
           ...optionally("last_failure", owed.lastFailure)
         },
         books,
+        invalid_expiries: routing.invalidExpiries,
         dead_letters: deadLetters.unsafeCount(),
         log_lines_dropped: log.unsafeDropped(),
         warnings

@@ -15,8 +15,7 @@ export const layer: Layer.Layer<CorrelationIndex, never, Store | BrokerConfig | 
       unsafeAdd: sent.unsafeAdd,
       unsafeRemove: sent.unsafeRemove,
       unsafeSenders: (correlationId) => sent.ids.owners(correlationId, clock.unsafeCurrentTimeMillis()),
-      unsafeForget: sent.unsafeForget,
-      unsafeCount: (endpoint) => sent.ids.count(endpoint)
+      unsafeForget: sent.unsafeForget
     }
   })
 )

@@ -91,8 +91,7 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
         messages: items.size,
         bytes,
         capacityMessages: inboxMessages,
-        capacityBytes: inboxBytes,
-        isNearlyFull: items.size >= 0.9 * inboxMessages || bytes >= 0.9 * inboxBytes
+        capacityBytes: inboxBytes
       }),
       unsafeOnSpace: (listener) => {
         listeners.push(listener)

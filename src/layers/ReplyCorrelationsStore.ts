@@ -20,8 +20,7 @@ export const layer: Layer.Layer<ReplyCorrelations, never, Store | BrokerConfig |
         }
         return received.ids.has(correlationId) ? "wrong_endpoint" : "unknown_correlation_id"
       },
-      unsafeForget: received.unsafeForget,
-      unsafeCount: (endpoint) => received.ids.count(endpoint)
+      unsafeForget: received.unsafeForget
     }
   })
 )

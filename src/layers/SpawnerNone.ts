@@ -6,6 +6,5 @@ export const layer: Layer.Layer<Spawner> = Layer.succeed(Spawner, {
   spawn: () => Effect.fail(new SpawnRefused({ detail: "spawn_driver_registry_not_configured" })),
   isAvailable: () => Effect.succeed(false),
   unsafeRegistered: () => false,
-  unsafeOnRegistered: () => undefined,
-  unsafePending: () => 0
+  unsafeOnRegistered: () => undefined
 })

@@ -244,8 +244,7 @@ export const layerWith = ({
         },
         unsafeOnRegistered: (listener) => {
           listeners.push(listener)
-        },
-        unsafePending: () => pending.size
+        }
       }
     })
   )

@@ -2,7 +2,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect } from "effect"
 
-/** 0: stopped, already running, or superseded. 1: could not start or run. 2: wrong usage. */
+/** 0: done; a broker stopped, was already running, or superseded. 1: it did not work; a sentence on stderr says why. 2: wrong usage. */
 export type ExitCode = 0 | 1 | 2
 
 // Whoever read the output may be gone; the program goes on without being heard.

@@ -18,6 +18,5 @@ export class CorrelationIndex extends Context.Tag("broker/CorrelationIndex")<
     readonly unsafeSenders: (correlationId: string) => ReadonlyArray<EndpointKey>
     /** The endpoint is gone. */
     readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
-    readonly unsafeCount: (endpoint: EndpointKey) => number
   }
 >() {}

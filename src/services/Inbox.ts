@@ -24,8 +24,6 @@ export interface InboxUsage {
   readonly bytes: number
   readonly capacityMessages: number
   readonly capacityBytes: number
-  /** Above 90 % of one of them. */
-  readonly isNearlyFull: boolean
 }
 
 export class Inbox extends Context.Tag("broker/Inbox")<

@@ -19,6 +19,5 @@ export class ReplyCorrelations extends Context.Tag("broker/ReplyCorrelations")<
     readonly unsafeResolve: (endpoint: EndpointKey, correlationId: string) => Resolution
     /** The endpoint is gone. */
     readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
-    readonly unsafeCount: (endpoint: EndpointKey) => number
   }
 >() {}

@@ -40,7 +40,5 @@ export class Spawner extends Context.Tag("broker/Spawner")<
      * ends.
      */
     readonly unsafeOnRegistered: (listener: (endpointId: string, undispatchedId: string | undefined) => void) => void
-    /** How many spawns are pending. */
-    readonly unsafePending: () => number
   }
 >() {}

@@ -23,8 +23,7 @@ export class FakeSpawner {
       }),
     isAvailable: () => Effect.succeed(false),
     unsafeRegistered: () => false,
-    unsafeOnRegistered: () => undefined,
-    unsafePending: () => 0
+    unsafeOnRegistered: () => undefined
   })
 }
 

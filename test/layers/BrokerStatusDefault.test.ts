@@ -77,6 +77,7 @@ describe("a broker with nothing to do", () => {
         sends: { waiting: 0, given_up: 0 },
         platform: { name: "fake", waiting: 0, dead: 0 },
         books: { accepted: 0, delivered: 0, held: 0, inbox: 0, expired: 0, dead: 0, unaccounted: 0 },
+        invalid_expiries: 0,
         dead_letters: 0,
         log_lines_dropped: 0,
         warnings: []
@@ -216,6 +217,18 @@ describe("a warning is shown", () => {
         assert.include(shown, part)
       }
     }).pipe(Effect.provide(broker({ network, settings: { inboxMessages: 10, totalMessages: 10, channels: 10 } })))
+  })
+
+  it.scoped("above 90 % of the inbox's bytes", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      network.deliver({ content: "a", bytes: 899 })
+      yield* settled
+      assert.strictEqual(yield* warnings, "")
+      network.deliver({ content: "b", bytes: 1 })
+      yield* settled
+      assert.include(yield* warnings, "inbox is nearly full (2 messages, 900 bytes)")
+    }).pipe(Effect.provide(broker({ network, settings: { inboxBytes: 1_000 } })))
   })
 
   it.scoped("for reports the platform refused, and while it refuses the credentials", () => {

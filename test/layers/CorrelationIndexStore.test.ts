@@ -57,7 +57,6 @@ describe("who sent a correlation id", () => {
       yield* commit((transaction) => index.unsafeForget(transaction, one))
       assert.deepStrictEqual(yield* senders("c"), [two])
       assert.deepStrictEqual(yield* senders("d"), [])
-      assert.strictEqual(index.unsafeCount(one), 0)
       assert.deepStrictEqual(stored(store), ["c"])
     }).pipe(Effect.provide(layer({}, store)))
   })
@@ -67,10 +66,8 @@ describe("how long it is known", () => {
   it.scoped("an endpoint keeps its latest ids; sending under one again makes it the latest", () => {
     const store = new FakeStore()
     return Effect.gen(function* () {
-      const index = yield* CorrelationIndex
       yield* add(one, "a", "b", "c", "a", "d")
       yield* add(two, "b")
-      assert.strictEqual(index.unsafeCount(one), 3)
       assert.deepStrictEqual(yield* senders("b"), [two])
       for (const id of ["a", "c", "d"]) assert.deepStrictEqual(yield* senders(id), [one])
       assert.deepStrictEqual([...stored(store)].sort(), ["a", "b", "c", "d"])
@@ -96,7 +93,6 @@ describe("how long it is known", () => {
   it.scoped("old ids are swept from memory and from the store", () => {
     const store = new FakeStore()
     return Effect.gen(function* () {
-      const index = yield* CorrelationIndex
       yield* add(one, "a")
       yield* pass(500)
       yield* add(one, "b")
@@ -104,7 +100,6 @@ describe("how long it is known", () => {
       assert.deepStrictEqual(stored(store), ["a", "b"])
       yield* pass(1)
       assert.deepStrictEqual(stored(store), ["b"])
-      assert.strictEqual(index.unsafeCount(one), 1)
     }).pipe(Effect.provide(layer({ correlationMs: 1_900, correlationSweepMs: 2_000 }, store)))
   })
 })
@@ -118,7 +113,6 @@ describe("A21: after a restart", () => {
       yield* pass(3_600_000)
       yield* Effect.gen(function* () {
         const index = yield* CorrelationIndex
-        assert.strictEqual(index.unsafeCount(one), ids.length)
         for (const id of ids) assert.deepStrictEqual(index.unsafeSenders(id), [one], id)
         yield* remove(one, "a/b")
         assert.deepStrictEqual(yield* senders("a:b"), [one])

@@ -211,22 +211,6 @@ describe("its capacity", () => {
       assert.deepInclude((yield* Inbox).unsafeUsage(), { messages: 3, capacityMessages: 1, capacityBytes: 100 })
     }).pipe(Effect.provide(layer({ settings: { inboxMessages: 1, inboxBytes: 100 } })))
   )
-
-  it.scoped("is nearly reached from nine tenths of either limit on", () =>
-    Effect.gen(function* () {
-      const inbox = yield* Inbox
-      for (let index = 0; index < 8; index++) yield* add(item(`m${index}`, { bytes: 1 }))
-      assert.isFalse(inbox.unsafeUsage().isNearlyFull)
-      yield* add(item("m8", { bytes: 1 }))
-      assert.isTrue(inbox.unsafeUsage().isNearlyFull)
-      yield* commit((transaction) => inbox.unsafeTake(transaction, "m8"))
-      yield* add(item("m8", { bytes: 899 - 8 }))
-      yield* commit((transaction) => inbox.unsafeTake(transaction, "m0"))
-      assert.isFalse(inbox.unsafeUsage().isNearlyFull)
-      yield* add(item("m9", { bytes: 2 }))
-      assert.isTrue(inbox.unsafeUsage().isNearlyFull)
-    }).pipe(Effect.provide(layer({ settings: { inboxMessages: 10, inboxBytes: 1_000 } })))
-  )
 })
 
 describe("A6: after a restart", () => {

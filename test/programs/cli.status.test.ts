@@ -21,6 +21,7 @@ const status: Status = {
   sends: { waiting: 0, given_up: 0 },
   platform: { name: "http", waiting: 0, dead: 0 },
   books: { accepted: 0, delivered: 0, held: 0, inbox: 0, expired: 0, dead: 0, unaccounted: 0 },
+  invalid_expiries: 0,
   dead_letters: 0,
   log_lines_dropped: 0,
   warnings: []
@@ -42,4 +43,19 @@ it("the stream of control events is told as the link is: its state, for how long
   const none = { name: "none", state: "off", since: new Date(0).toISOString() } as const
   assert.strictEqual(lineOf("control", { control_events: none }, 660_000), "control    none")
   assert.strictEqual(lineOf("network", {}, 0), "network    gateway as builder, link up; presence online")
+})
+
+it("what was turned away, and times that cannot be read, are told where there are any", () => {
+  assert.isUndefined(lineOf("limits", {}, 0))
+  assert.isUndefined(lineOf("expiry", {}, 0))
+  assert.strictEqual(lineOf("limits", { limits_hit: { sockets: 2 } }, 0), "limits     turned away: sockets: 2")
+  assert.strictEqual(
+    lineOf("expiry", { invalid_expiries: 1 }, 0),
+    "expiry     1 message with a time that cannot be read"
+  )
+})
+
+it("what others wrote cannot do anything to the terminal", () => {
+  const connector = { ...status.connector, agent: "\u001b[2Jeve\n" }
+  assert.include(lineOf("network", { connector }, 0), "gateway as  [2Jeve , link up")
 })

@@ -6,9 +6,7 @@ import type { DeadRetried, DeadSummary } from "../../services/ipc/DeadLetterGrou
 import { Exit } from "./exit.js"
 import type { WhichBroker } from "./offline.js"
 import { clientOf, whichBroker } from "./where.js"
-import { bytes, plain, plural } from "./words.js"
-
-const json = Options.boolean("json").pipe(Options.withDescription("Print everything as JSON"))
+import { bytes, json, plain, plural } from "./words.js"
 
 const ask = <A>(
   options: WhichBroker,

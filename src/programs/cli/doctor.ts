@@ -13,9 +13,8 @@ import { checkDisk, checkMessages, checkStore } from "./doctor/store.js"
 import { Exit } from "./exit.js"
 import { directoriesOf, pathsOf, whileNoBrokerRuns } from "./offline.js"
 import { clientOf, whichBroker } from "./where.js"
-import { plain } from "./words.js"
+import { json, plain } from "./words.js"
 
-const json = Options.boolean("json").pipe(Options.withDescription("Print everything as one JSON object"))
 const ledger = Options.boolean("ledger").pipe(
   Options.withDescription("Count the messages of the store, too, and compare them with the books")
 )

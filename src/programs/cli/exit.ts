@@ -1,8 +1,8 @@
 /** How operator commands end. */
 import { Data, Effect } from "effect"
+import type { ExitCode } from "../runToExit.js"
 
-/** 0: done. 1: it did not work; a sentence on stderr says why. 2: wrong usage. */
-export type ExitCode = 0 | 1 | 2
+export type { ExitCode }
 
 /** The command ends with this code, and this sentence on stderr if there is one. */
 export class Exit extends Data.TaggedError("Exit")<{ readonly code: ExitCode; readonly message: string }> {}

@@ -1,11 +1,10 @@
 /** `runtime-broker status`: what the running broker holds. */
-import { Command, Options } from "@effect/cli"
+import { Command } from "@effect/cli"
 import { Console, Effect } from "effect"
 import { BrokerClient } from "../../services/BrokerClient.js"
 import type { Status } from "../../services/ipc/OperatorGroup.js"
 import { clientOf, whichBroker } from "./where.js"
-
-const json = Options.boolean("json").pipe(Options.withDescription("Print everything as one JSON object"))
+import { bytes, counts, json, plain, plural } from "./words.js"
 
 export const status = Command.make("status", { ...whichBroker, json }, (options) =>
   Effect.gen(function* () {
@@ -14,8 +13,6 @@ export const status = Command.make("status", { ...whichBroker, json }, (options)
     yield* Console.log(options.json ? JSON.stringify(current) : describe(current, Date.now()))
   }).pipe(Effect.provide(clientOf(options)))
 ).pipe(Command.withDescription("Shows what the running broker holds. Ends with 1 when none is running."))
-
-const plural = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`
 
 const ago = (iso: string, now: number) => {
   const seconds = Math.max(0, Math.round((now - Date.parse(iso)) / 1000))
@@ -28,7 +25,7 @@ const controlInWords = ({ name, reason, since, state }: Status["control_events"]
 
 /** The status in words, one fact a line. */
 export const describe = (status: Status, now: number): string => {
-  const { books, channels, connector, control_events, endpoints, inbox, mailboxes, platform } = status
+  const { books, channels, connector, control_events, endpoints, inbox, limits_hit, mailboxes, platform } = status
   const lines = [
     `${status.version}, process ${status.pid}, account "${status.account}", up for ${ago(status.started_at, now)}`,
     `network    ${connector.name}${connector.agent === undefined ? "" : ` as ${connector.agent}`}, link ${connector.state}${connector.reason ? ` (${connector.reason})` : ""}; presence ${status.presence}`,
@@ -39,11 +36,15 @@ export const describe = (status: Status, now: number): string => {
         `  ${endpoint.state.padEnd(12)} ${endpoint.endpoint_id}  ${endpoint.label}  (process ${endpoint.plugin_pid}, for ${ago(endpoint.state_since, now)})` +
         (endpoint.undelivered > 0 ? `, ${plural(endpoint.undelivered, "message")} undelivered` : "")
     ),
-    `mailboxes  ${plural(mailboxes.messages, "message")}, ${mailboxes.bytes} bytes`,
+    `mailboxes  ${plural(mailboxes.messages, "message")}, ${bytes(mailboxes.bytes)}`,
     `inbox      ${plural(inbox.messages, "undispatched message")} of ${inbox.limit_messages}`,
     `platform   ${platform.name}, ${plural(platform.waiting, "report")} waiting`,
     `messages   ${books.accepted} accepted = ${books.delivered} delivered + ${books.held} held + ${books.inbox} in the inbox + ${books.expired} expired + ${books.dead} dead`,
+    ...(Object.keys(limits_hit).length > 0 ? [`limits     turned away: ${counts(limits_hit)}`] : []),
+    ...(status.invalid_expiries > 0
+      ? [`expiry     ${plural(status.invalid_expiries, "message")} with a time that cannot be read`]
+      : []),
     ...status.warnings.map((warning) => `warning    ${warning}`)
   ]
-  return lines.join("\n")
+  return lines.map(plain).join("\n")
 }

@@ -13,9 +13,7 @@ import { Exit } from "./exit.js"
 import { exportTo } from "./exported.js"
 import { pathsOf, storeOf, type WhichBroker, whileNoBrokerRuns } from "./offline.js"
 import { clientOf, whichBroker } from "./where.js"
-import { bytes, counts, plural } from "./words.js"
-
-const json = Options.boolean("json").pipe(Options.withDescription("Print everything as one JSON object"))
+import { bytes, counts, json, plural } from "./words.js"
 
 const failed = ({ message }: StoreError) => new Exit({ code: 1, message })
 

@@ -1,4 +1,7 @@
 /** How operator commands put things. */
+import { Options } from "@effect/cli"
+
+export const json = Options.boolean("json").pipe(Options.withDescription("Print everything as JSON"))
 
 export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`
 

@@ -115,6 +115,8 @@ export const Status = Schema.Struct({
     last_failure: optional(Schema.String)
   }),
   books: Books,
+  /** Messages since the broker started whose `expires_at` could not be read; they do not expire. */
+  invalid_expiries: Count,
   dead_letters: Count,
   log_lines_dropped: Count,
   /** What an operator should look at, as sentences. */

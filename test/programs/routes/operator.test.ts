@@ -19,6 +19,7 @@ describe("the operator's routes", () => {
         presence: "online",
         store: { healthy: true },
         held_back: [],
+        invalid_expiries: 0,
         dead_letters: 0,
         log_lines_dropped: 0,
         warnings: []
