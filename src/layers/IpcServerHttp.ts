@@ -15,23 +15,25 @@ import { IpcServer } from "../services/IpcServer.js"
 import { IpcTokens } from "../services/ipc/Auth.js"
 import { IpcApi } from "../services/ipc/IpcApi.js"
 import { Limits } from "../services/Limits.js"
-import { BadRequest, bodyOf, RequestTimeout } from "../services/model/Errors.js"
+import { BadRequest, BrokerBusy, bodyOf, RequestTimeout } from "../services/model/Errors.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { inOrder } from "./inOrder.js"
 import { tokenMatcher } from "./internal/tokens.js"
 import { type AdmissionRules, admit } from "./ipc/admission.js"
-import { BodyRoom, parseBody, readBody, TooDeep } from "./ipc/body.js"
+import { parseBody, readBody, TooDeep } from "./ipc/body.js"
 import * as DeadLetterHandlers from "./ipc/DeadLetterHandlers.js"
 import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
 import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
-import { answerRefusals, endWith, leaving, refuse, statusOf } from "./ipc/refusals.js"
+import { Room } from "./ipc/Room.js"
+import { answer, answerRefusals, endWith, leaving, letGo, refuse, statusOf } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
 import * as StoreHandlers from "./ipc/StoreHandlers.js"
 import { makeDirectSend, sendPath } from "./ipc/send.js"
 import { makeStream } from "./ipc/stream.js"
+import { Unanswered } from "./ipc/Unanswered.js"
 import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
 
 /** The port could not be taken. */
@@ -56,6 +58,8 @@ const routes = inOrder(
   HttpApiBuilder.middleware(Effect.map(EventLog, (log) => answerRefusals(log)))
 )
 
+/** Of the bodies of each connection's requests, so much is read in any case. */
+const smallBytes = 16 * 1024
 /** How long requests in flight may take to end once the broker is otherwise gone. */
 const longestEndMs = 500
 
@@ -117,12 +121,14 @@ export const layer = Layer.scoped(
     const stream = yield* makeStream(rules)
     const send = yield* makeDirectSend
 
-    const room = new BodyRoom(config.requestBytes)
-    /** The last request of each connection. */
-    const answering = new WeakMap<Socket, ServerResponse>()
+    const unanswered = new Unanswered(config.requests)
+    const bodies = new Room(config.requestBytes, smallBytes)
 
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-      answering.set(request.socket, response)
+      if (!unanswered.begin(request, response)) {
+        limits.unsafeHit("requests")
+        return refuse(request, response, new BrokerBusy({ message: tooManyRequests, retryable: true }))
+      }
       const admission = admit(request, rules, ipcRoutes)
       if ("_tag" in admission) return refuse(request, response, admission)
       if (shutdown.unsafeIsLeaving() && request.method !== "GET") {
@@ -133,7 +139,7 @@ export const layer = Layer.scoped(
         serveRoute(request, answersAtOnce(response))
       }
       if (request.method === "GET" || request.method === "HEAD") return serve({})
-      readBody(request, response, config, room).then(
+      readBody(request, response, config, bodies).then(
         (read) => {
           const body = "_tag" in read ? read : parseBody(read, config)
           if ("_tag" in body) {
@@ -162,17 +168,41 @@ export const layer = Layer.scoped(
       limits.unsafeConnected()
       socket.once("close", () => {
         limits.unsafeDisconnected()
-        room.giveAll(socket)
+        unanswered.ended(socket)
+        bodies.giveAll(socket)
       })
     }
 
     const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       // Node no longer listens: a reset must find somebody who does.
       socket.on("error", () => socket.destroy())
-      if (asksForWebSocket(request)) return stream(request, socket, head)
-      const before = answering.get(request.socket)
-      if (before === undefined || before.writableFinished) return ignoreOffer(server, request, socket, head)
-      before.once("finish", () => ignoreOffer(server, request, socket, head))
+      // Its answer stands behind those of the requests before it.
+      unanswered.whenOver(socket, () =>
+        request.method === "CONNECT" || asksForWebSocket(request)
+          ? stream(request, socket, head)
+          : ignoreOffer(server, request, socket, head)
+      )
+    }
+
+    const broken = new WeakSet<Socket>()
+    /** What is no HTTP, too slow or too large in its headers. */
+    const onClientError = (error: NodeJS.ErrnoException, socket: Socket) => {
+      // Answered before, and what else it says is no request either: it is cut off in a moment.
+      if (socket.writableEnded || broken.has(socket)) return
+      if (!socket.writable) {
+        socket.destroy()
+        return
+      }
+      broken.add(socket)
+      if (error.code === requestTimeout) limits.unsafeHit("slow_requests")
+      const last = unanswered.of(socket)
+      const { refusal, status } = refusalOf(error)
+      if (last === undefined || last.req.complete) {
+        return unanswered.whenOver(socket, () => endWith(socket, status, bodyOf(refusal)))
+      }
+      // The body of the last request is what is wrong: its answer stands where it stood.
+      if (!last.writableEnded) answer(last, status, bodyOf(refusal))
+      unanswered.whenOver(socket, () => letGo(socket))
     }
 
     yield* Effect.acquireRelease(
@@ -184,10 +214,8 @@ export const layer = Layer.scoped(
         server.on("checkExpectation", onRequest)
         server.on("checkContinue", onContinue)
         server.on("upgrade", onUpgrade)
-        server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
-          if (error.code === requestTimeout && socket.writable) limits.unsafeHit("slow_requests")
-          onClientError(error, socket)
-        })
+        server.on("connect", onUpgrade)
+        server.on("clientError", onClientError)
       }),
       () =>
         Effect.sync(() => {
@@ -195,6 +223,7 @@ export const layer = Layer.scoped(
           server.off("checkExpectation", onRequest)
           server.off("checkContinue", onContinue)
           server.off("upgrade", onUpgrade)
+          server.off("connect", onUpgrade)
         })
     )
     log.unsafeLog("info", "ipc_server_listening", { port })
@@ -202,6 +231,7 @@ export const layer = Layer.scoped(
   })
 ).pipe(Layer.provide(routes))
 
+const tooManyRequests = "Too many requests are not answered yet; try again a little later."
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
 
 /**
@@ -218,15 +248,8 @@ const answersAtOnce = (response: ServerResponse): ServerResponse => {
   return response
 }
 
-/** What is no HTTP, too slow or too large in its headers never becomes a request. */
-const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
-  // Answered before, and what else it says is no request either: it is cut off in a moment.
-  if (socket.writableEnded) return
-  if (!socket.writable) {
-    socket.destroy()
-    return
-  }
-  const message = `This is no request the broker understands (${error.code}).`
-  const refusal = error.code === requestTimeout ? new RequestTimeout({ message }) : new BadRequest({ message })
-  endWith(socket, error.code === "HPE_HEADER_OVERFLOW" ? 431 : statusOf(refusal), bodyOf(refusal))
+const refusalOf = ({ code }: NodeJS.ErrnoException) => {
+  const message = `This is no request the broker understands (${code}).`
+  const refusal = code === requestTimeout ? new RequestTimeout({ message }) : new BadRequest({ message })
+  return { refusal, status: code === "HPE_HEADER_OVERFLOW" ? 431 : statusOf(refusal) }
 }

@@ -222,8 +222,9 @@ export const settings = {
   bodyBytes: bytes(MiB, "Largest request body"),
   requestBytes: bytes(
     64 * MiB,
-    "All bodies of requests that are not answered yet; those up to 16 KiB are read beside them"
+    "All bodies of requests that are not answered yet; 16 KiB of each connection's are read beside them"
   ),
+  requests: count(4_096, "Requests that are not answered yet; one of each connection is taken beside them"),
   frameBytes: bytes(MiB, "Largest frame of a plugin"),
   jsonDepth: count(64, "Deepest nesting of JSON"),
   headersMs: ms(10_000, "How long a client may take to send the headers of a request"),

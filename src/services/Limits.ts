@@ -7,6 +7,7 @@ export type LimitName =
   | "channels"
   | "channel_contention"
   | "slow_requests"
+  | "requests"
   | "body_bytes"
   | "request_bytes"
   | "json_depth"

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, type RunningBroker, startBroker, startPlugin } from "../kit/broker.js"
 import { contentsOf, inboxOf, refused, type Session, sharedBroker, startSession, untilState } from "../kit/endToEnd.js"
+import { Pipeline } from "../kit/pipeline.js"
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 import { idleProcess } from "../kit/startedProcess.js"
 
@@ -157,6 +158,30 @@ describe("S9: what the surface takes", () => {
         yield* eventually(post(90_000), ({ status }) => status === 400)
         for (let n = 0; n < 5; n++) assert.strictEqual((yield* post(90_000)).status, 400)
       })
+  )
+
+  it.scopedLive("requests: 503 where too many have no answer yet, and then all again", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { requests: 2 } })
+      const { address, id } = yield* startSession(broker)
+      // Answered when it is on disk.
+      const body = JSON.stringify({ endpoint_id: id, to: address, content: "x" })
+      const lines = [
+        `Host: 127.0.0.1:${broker.port}`,
+        `Authorization: Bearer ${broker.token}`,
+        `Content-Length: ${body.length}`
+      ]
+      const request = head("POST /v1/send", lines) + body
+      const pipeline = new Pipeline(broker.port)
+      const statuses = Effect.promise(async () => {
+        const methods = numbers(5).map(() => "POST")
+        return (await pipeline.exchange(Buffer.from(request.repeat(5)), methods)).map(({ status }) => status)
+      })
+      assert.deepStrictEqual(yield* statuses, [200, 200, 200, 503, 503])
+      yield* hits(broker, "requests", 2)
+      assert.deepStrictEqual(yield* statuses, [200, 200, 200, 503, 503])
+      pipeline.close()
+    })
   )
 
   it.scopedLive(

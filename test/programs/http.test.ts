@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { RunningBroker } from "../kit/broker.js"
 import { refused, sharedBroker } from "../kit/endToEnd.js"
-import { Pipeline } from "../kit/pipeline.js"
+import { converse, Pipeline } from "../kit/pipeline.js"
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 
 const own = ({ port, token }: RunningBroker) => [`Host: 127.0.0.1:${port}`, `Authorization: Bearer ${token}`]
@@ -105,6 +105,76 @@ describe("L4: HTTP in its rarer forms", () => {
       refused(yield* rawRequest(broker.port, stranger), 401, "unauthorized")
       const { sockets } = yield* broker.status
       assert.isAtMost(sockets.open, 3, "no connection is counted twice")
+    })
+  )
+
+  it.scopedLive(
+    "an offer behind requests that are answered at once is served as well, and the connection goes on",
+    () =>
+      Effect.gen(function* () {
+        const broker = yield* shared
+        const host = own(broker)[0]!
+        const asked = (text: string) => ({ text, method: "GET" })
+        const plain = asked(head("GET /health", [host]))
+        const offer = asked(head("GET /health", [host, "Connection: Upgrade", "Upgrade: h2c"]))
+        const refusedOffer = asked(head("GET /v1/undispatched", [host, "Connection: Upgrade", "Upgrade: h2c"]))
+        for (const writes of [
+          [
+            [offer, offer],
+            [plain, plain]
+          ],
+          [
+            [offer, offer, plain],
+            [plain, plain]
+          ],
+          [[plain, offer], [offer], [plain, offer, plain]],
+          [[refusedOffer, refusedOffer], [plain], [plain]]
+        ]) {
+          const pipeline = new Pipeline(broker.port)
+          for (const requests of writes) {
+            const bytes = Buffer.from(requests.map(({ text }) => text).join(""))
+            const answers = yield* Effect.promise(() =>
+              pipeline.exchange(
+                bytes,
+                requests.map(({ method }) => method)
+              )
+            )
+            assert.deepStrictEqual(
+              answers.map(({ status }) => status),
+              requests.map((request) => (request === refusedOffer ? 401 : 200))
+            )
+          }
+          pipeline.close()
+        }
+        assert.strictEqual((yield* broker.call("GET", "/health")).status, 200)
+      })
+  )
+
+  it.scopedLive("what ends HTTP on a connection is answered behind the requests that came before it", () =>
+    Effect.gen(function* () {
+      const broker = yield* shared
+      const before = head("POST /v1/initialize", [...own(broker), `Content-Length: ${initialize.length}`]) + initialize
+      const upgrade = (pid: string) =>
+        head("GET /v1/stream", [...own(broker), `x-plugin-pid: ${pid}`, ...upgradeHeaders])
+      const chunked = head("POST /v1/initialize", [...own(broker), "Transfer-Encoding: chunked"])
+      const cases: ReadonlyArray<readonly [string, number]> = [
+        [upgrade(String(process.pid)), 101],
+        [upgrade("none"), 400],
+        [head("GET /v1/stream", [own(broker)[0]!, ...upgradeHeaders]), 401],
+        [head("CONNECT example.org:443", [`Host: example.org:443`]), 403],
+        ["GARBAGE\r\n\r\n", 400],
+        [`${chunked}no number\r\n`, 400]
+      ]
+      for (const [text, status] of cases) {
+        const answers = yield* Effect.promise(() =>
+          converse(broker.port, [Buffer.from(before.repeat(2) + text)], "end")
+        )
+        assert.deepStrictEqual(
+          answers.map((answer) => answer.status),
+          [200, 200, status],
+          text
+        )
+      }
     })
   )
 

@@ -1,8 +1,8 @@
 /** Request bodies: read whole, bounded in size and depth, before a route sees them. */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type { Socket } from "node:net"
 import { BadRequest, BodyTooLarge, BrokerBusy } from "../../services/model/Errors.js"
 import { isDeeperThan } from "../../services/model/Json.js"
+import type { Room } from "./Room.js"
 
 export interface BodyLimits {
   readonly bodyBytes: number
@@ -12,49 +12,12 @@ export interface BodyLimits {
 /** JSON that nests too deep. */
 export class TooDeep extends BadRequest {}
 
-/** Of a body; so much of each is read in any case: there are no more of them than connections. */
-const smallBytes = 16 * 1024
-
-/** Memory for the bodies of all requests that are not answered yet. */
-export class BodyRoom {
-  private left: number
-  private readonly taken = new Map<Socket, number>()
-
-  constructor(bytes: number) {
-    this.left = bytes
-  }
-
-  /** False where there is not as much. */
-  take(socket: Socket, bytes: number): boolean {
-    if (bytes > this.left) return false
-    this.add(socket, bytes)
-    return true
-  }
-
-  give(socket: Socket, bytes: number): void {
-    // Unless its connection has ended before.
-    if (this.taken.has(socket)) this.add(socket, -bytes)
-  }
-
-  /** The connection has ended: of answers that waited for others of it, node tells no end. */
-  giveAll(socket: Socket): void {
-    this.give(socket, this.taken.get(socket) ?? 0)
-  }
-
-  private add(socket: Socket, bytes: number): void {
-    this.left -= bytes
-    const taken = (this.taken.get(socket) ?? 0) + bytes
-    if (taken === 0) this.taken.delete(socket)
-    else this.taken.set(socket, taken)
-  }
-}
-
 /** The bytes of the body, which take their part of the room until the request is answered. Rejects when the client goes away. */
 export const readBody = (
   request: IncomingMessage,
   response: ServerResponse,
   { bodyBytes }: BodyLimits,
-  room: BodyRoom
+  room: Room
 ): Promise<Buffer | BodyTooLarge | BrokerBusy> =>
   new Promise((resolve, reject) => {
     const { socket } = request
@@ -70,9 +33,8 @@ export const readBody = (
     const onData = (chunk: Buffer) => {
       size += chunk.length
       if (size > bodyBytes) return tooLarge()
-      const more = Math.max(0, size - smallBytes - taken)
-      if (!room.take(socket, more)) return refuse(new BrokerBusy({ message: busy, retryable: true }))
-      taken += more
+      if (!room.take(socket, chunk.length)) return refuse(new BrokerBusy({ message: noRoom, retryable: true }))
+      taken += chunk.length
       chunks.push(chunk)
     }
     if (Number(request.headers["content-length"] ?? 0) > bodyBytes) return tooLarge()
@@ -83,7 +45,7 @@ export const readBody = (
     request.on("close", () => reject(new Error("the client went away")))
   })
 
-const busy =
+const noRoom =
   "Requests that are not answered yet take all the memory there is for their bodies; try again a little later."
 
 /** The body as JSON; an empty one is `{}`. */

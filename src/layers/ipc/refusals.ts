@@ -51,13 +51,19 @@ export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal, retryAfterMs?
     retryAfterMs === undefined ? "" : `Retry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\n`
   )
 
-/** Writes a whole response to a bare socket and ends the connection, also when the client keeps its side open. */
+/** Writes a whole response to a bare socket and ends the connection. */
 export const endWith = (socket: Duplex, status: number, json: unknown, headers = ""): void => {
   const body = JSON.stringify(json)
-  socket.end(
+  socket.write(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: ${contentType}\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n${headers}\r\n${body}`
   )
+  letGo(socket)
+}
+
+/** Ends the connection, also when the client keeps its side open. */
+export const letGo = (socket: Duplex): void => {
+  socket.end()
   // Cut off at once, a client that is still speaking would see a reset and not the answer.
   socket.resume()
   const cutOff = setTimeout(() => socket.destroy(), lingerMs).unref()

@@ -2,17 +2,20 @@ import { createServer, type ServerResponse } from "node:http"
 import { type AddressInfo, connect } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { BodyRoom, readBody } from "../../../src/layers/ipc/body.js"
+import { readBody } from "../../../src/layers/ipc/body.js"
+import { Room } from "../../../src/layers/ipc/Room.js"
 import { eventually } from "../../kit/broker.js"
 
 const size = 100_000
+/** What each connection has for itself. */
+const own = 16 * 1024
 const limits = { bodyBytes: 1024 * 1024, jsonDepth: 64 }
 const post = `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n${"x".repeat(size)}`
 
 /** A server that reads bodies and answers none; its room, and what it has read. */
 const reading = (bytes: number) =>
   Effect.gen(function* () {
-    const room = new BodyRoom(bytes)
+    const room = new Room(bytes, own)
     const waiting: Array<ServerResponse> = []
     const refused: Array<string> = []
     const server = createServer((request, response) => {
@@ -39,17 +42,16 @@ const reading = (bytes: number) =>
   })
 
 /** So much room is left: that much is given, and not a byte more. */
-const isLeft = (room: BodyRoom, bytes: number) => {
-  const socket = {} as Parameters<BodyRoom["take"]>[0]
-  const isMore = room.take(socket, bytes + 1)
-  const isThat = room.take(socket, bytes)
+const isLeft = (room: Room, bytes: number) => {
+  const socket = {} as Parameters<Room["take"]>[0]
+  const isMore = room.take(socket, own + bytes + 1)
+  const isThat = room.take(socket, own + bytes)
   room.giveAll(socket)
   return isThat && !isMore
 }
 
 describe("the room for bodies of requests without an answer", () => {
   const room = 1_000_000
-  const beyondSmall = size - 16 * 1024
 
   it.scopedLive("is taken until each has its answer", () =>
     Effect.gen(function* () {
@@ -60,10 +62,10 @@ describe("the room for bodies of requests without an answer", () => {
         Effect.sync(() => server.waiting),
         ({ length }) => length === 2
       )
-      assert.isTrue(isLeft(server.room, room - 2 * beyondSmall))
+      assert.isTrue(isLeft(server.room, room + own - 2 * size))
       server.waiting[0]!.end()
       yield* eventually(
-        Effect.sync(() => isLeft(server.room, room - beyondSmall)),
+        Effect.sync(() => isLeft(server.room, room + own - size)),
         (isSo) => isSo
       )
       server.waiting[1]!.end()
@@ -95,9 +97,23 @@ describe("the room for bodies of requests without an answer", () => {
     })
   )
 
+  it.scopedLive("is taken by many small bodies of one connection as by a large one", () =>
+    Effect.gen(function* () {
+      const server = yield* reading(100_000)
+      const client = yield* server.client
+      const small = `POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\n${"x".repeat(10_000)}`
+      client.write(small.repeat(20))
+      yield* eventually(
+        Effect.sync(() => server.waiting.length + server.refused.length),
+        (count) => count === 20
+      )
+      assert.strictEqual(server.waiting.length, 11)
+    })
+  )
+
   it.scopedLive("is not there for one too many, and what that one took is given back", () =>
     Effect.gen(function* () {
-      const server = yield* reading(2 * beyondSmall)
+      const server = yield* reading(2 * size - own)
       const client = yield* server.client
       client.write(post.repeat(2))
       yield* eventually(
@@ -114,7 +130,7 @@ describe("the room for bodies of requests without an answer", () => {
       client.destroy()
       other.destroy()
       yield* eventually(
-        Effect.sync(() => isLeft(server.room, 2 * beyondSmall)),
+        Effect.sync(() => isLeft(server.room, 2 * size - own)),
         (isSo) => isSo
       )
     })
