@@ -2,7 +2,7 @@
  * HTTP and WebSocket on one node server on 127.0.0.1. Its door admits or refuses every request and reads its body; behind it
  * the platform's HttpApi serves the routes, and `ipc/stream` the plugin channels.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { createServer, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo, Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { Etag, HttpApiBuilder, HttpRouter, HttpServerRequest } from "@effect/platform"
@@ -26,15 +26,15 @@ import * as EndpointHandlers from "./ipc/EndpointHandlers.js"
 import * as HealthHandlers from "./ipc/HealthHandlers.js"
 import * as MessageHandlers from "./ipc/MessageHandlers.js"
 import * as OperatorHandlers from "./ipc/OperatorHandlers.js"
+import { Request } from "./ipc/Request.js"
 import { Room } from "./ipc/Room.js"
-import { answer, answerRefusals, endWith, leaving, letGo, refuse, statusOf } from "./ipc/refusals.js"
+import { answer, answerRefusals, endWith, leaving, letGo, refuse, refuseUpgrade, statusOf } from "./ipc/refusals.js"
 import { asRead, authorizedLayer, remember } from "./ipc/requests.js"
 import { ipcRoutes } from "./ipc/routes.js"
 import * as StoreHandlers from "./ipc/StoreHandlers.js"
 import { makeDirectSend, sendPath } from "./ipc/send.js"
 import { makeStream } from "./ipc/stream.js"
 import { Unanswered } from "./ipc/Unanswered.js"
-import { asksForWebSocket, ignoreOffer } from "./ipc/upgradeOffer.js"
 
 /** The port could not be taken. */
 export class ListenError extends Data.TaggedError("ListenError")<{ readonly message: string }> {}
@@ -67,6 +67,7 @@ const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scop
   Effect.acquireRelease(
     Effect.async<Server, ListenError>((resume) => {
       const server = createServer({
+        IncomingMessage: Request,
         // Admission refuses a request without it in the broker's words.
         requireHostHeader: false,
         headersTimeout: config.headersMs,
@@ -124,7 +125,15 @@ export const layer = Layer.scoped(
     const unanswered = new Unanswered(config.requests)
     const bodies = new Room(config.requestBytes, smallBytes)
 
-    const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    /** Connections that end with the answer that is under way. */
+    const ending = new WeakSet<Socket>()
+
+    const onRequest = (request: Request, response: ServerResponse<Request>) => {
+      if (ending.has(request.socket)) return
+      if (request.isOffer) {
+        ending.add(request.socket)
+        response.setHeader("connection", "close")
+      }
       if (!unanswered.begin(request, response)) {
         limits.unsafeHit("requests")
         return refuse(request, response, new BrokerBusy({ message: tooManyRequests, retryable: true }))
@@ -154,17 +163,13 @@ export const layer = Layer.scoped(
       )
     }
 
-    const onContinue = (request: IncomingMessage, response: ServerResponse) => {
+    const onContinue = (request: Request, response: ServerResponse<Request>) => {
       // One that waits behind other requests of its connection has no socket yet, and node would mix up the two answers.
       if (response.socket !== null) response.writeContinue()
       onRequest(request, response)
     }
 
-    const connected = new WeakSet<Socket>()
     const onConnection = (socket: Socket) => {
-      // One whose upgrade was ignored comes again.
-      if (connected.has(socket)) return
-      connected.add(socket)
       limits.unsafeConnected()
       socket.once("close", () => {
         limits.unsafeDisconnected()
@@ -173,15 +178,14 @@ export const layer = Layer.scoped(
       })
     }
 
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    /** Also of CONNECT, which no stream answers to. */
+    const onUpgrade = (request: Request, socket: Duplex, head: Buffer) => {
       // Node no longer listens: a reset must find somebody who does.
       socket.on("error", () => socket.destroy())
-      // Its answer stands behind those of the requests before it.
-      unanswered.whenOver(socket, () =>
-        request.method === "CONNECT" || asksForWebSocket(request)
-          ? stream(request, socket, head)
-          : ignoreOffer(server, request, socket, head)
-      )
+      if (unanswered.of(socket) === undefined) return stream(request, socket, head)
+      // Nor does it tell the answers that are not written when to go on.
+      request.socket.setTimeout(config.bodyMs, () => socket.destroy())
+      unanswered.whenOver(socket, () => refuseUpgrade(socket, new BadRequest({ message: tooEarly })))
     }
 
     const broken = new WeakSet<Socket>()
@@ -231,6 +235,7 @@ export const layer = Layer.scoped(
   })
 ).pipe(Layer.provide(routes))
 
+const tooEarly = "A stream is opened once all requests before it on its connection are answered."
 const tooManyRequests = "Too many requests are not answered yet; try again a little later."
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
 

@@ -51,8 +51,9 @@ export const refuseUpgrade = (socket: Duplex, refusal: AnyRefusal, retryAfterMs?
     retryAfterMs === undefined ? "" : `Retry-After: ${Math.ceil(retryAfterMs / 1_000)}\r\n`
   )
 
-/** Writes a whole response to a bare socket and ends the connection. */
+/** Writes a whole response to a bare socket and ends the connection, unless that is ended. */
 export const endWith = (socket: Duplex, status: number, json: unknown, headers = ""): void => {
+  if (socket.writableEnded) return
   const body = JSON.stringify(json)
   socket.write(
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: ${contentType}\r\n` +

@@ -225,7 +225,8 @@ const garbage = (random: Random, good: Buffer): Buffer =>
 export const roughInput = (random: Random, world: World): ReadonlyArray<Buffer> => {
   const whole = () => {
     const request = requestTo(random, world, random.pick(routes))
-    return bytesOf(random, request)
+    const offer = random.chance(0.3) ? ["Connection: Upgrade", `Upgrade: ${random.pick(["h2c", "TLS/1.3", "x"])}`] : []
+    return bytesOf(random, { ...request, headers: [...request.headers, ...offer] })
   }
   const bytes = Buffer.concat([...random.some(2, whole), garbage(random, whole())])
   return random.chance(0.3) ? cut(random, bytes).slice(0, 6) : [bytes]
