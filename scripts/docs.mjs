@@ -1,4 +1,4 @@
-// Writes the documents that are made from the code: docs/openapi.json and docs/settings.md. A test compares them.
+// Writes the documents that are made from the code: docs/openapi.json, docs/settings.md and docs/stream.md. A test compares them.
 import { writeFileSync } from "node:fs"
 import { documents } from "../dist/programs/documents.js"
 

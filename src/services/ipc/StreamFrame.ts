@@ -3,7 +3,10 @@ import { Schema } from "effect"
 import { absentable, Metadata, optional } from "./Fields.js"
 import { SendRequest } from "./MessageGroup.js"
 
-/** An inbound message. With `push_id` the plugin answers `push_ack` or `push_nack`. */
+/**
+ * An inbound message. With `push_id` the plugin answers `push_ack` when the message is safe, or `push_nack`; channels that did
+ * not announce `push_receipt_ack_v1` get none, and the message counts as delivered when it is written to the socket.
+ */
 export const MessageReceived = Schema.Struct({
   event: Schema.Literal("message_received"),
   push_id: optional(Schema.String),
