@@ -59,7 +59,7 @@ export const layer = (root: string, name: string): Layer.Layer<Connector.Connect
       if (batch.length > 0) handler?.(batch)
     })
 
-    return {
+    return Connector.Connector.of({
       name: "folder",
       abilities: { accept: "individual", redelivers: true, dedupesSends: false, maxFrameBytes },
       receive: (onBatch) =>
@@ -94,5 +94,5 @@ export const layer = (root: string, name: string): Layer.Layer<Connector.Connect
         }),
       unsafeLink: () => link,
       links: Stream.make(link)
-    }
+    })
   })

@@ -1,7 +1,7 @@
 /** Settings from the configuration file, the environment and the command line, in rising order of strength. */
 import { readFileSync } from "node:fs"
 import * as path from "node:path"
-import { ConfigError, ConfigProvider, Data, Effect, Either, Layer } from "effect"
+import { ConfigError, ConfigProvider, Data, Effect, Layer } from "effect"
 import {
   BrokerConfig,
   defaults,
@@ -48,7 +48,9 @@ export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =
 
     for (const [name, value] of Object.entries(yield* fromFile(sources.file))) {
       if (!isSetting(name)) {
-        return yield* new SettingsError({ message: `${sources.file.path} sets "${name}", which is no setting.` })
+        return yield* new SettingsError({
+          message: `${sources.file.path} sets "${name}", which is no setting. See docs/settings.md for those there are.`
+        })
       }
       given.set(name, { value, where: `"${name}" in ${sources.file.path}` })
     }
@@ -72,9 +74,7 @@ export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =
     const provider = ConfigProvider.fromMap(new Map(Array.from(given, ([name, { value }]) => [name, String(value)])))
     // Only what is given is read: all of them take some 15 ms of a start.
     const values = yield* Effect.mapError(
-      Effect.either(provider.load(descriptionOf(Array.from(given.keys())))).pipe(
-        Effect.flatMap(Either.match({ onLeft: Effect.fail, onRight: Effect.succeed }))
-      ),
+      provider.load(descriptionOf(Array.from(given.keys()))),
       (error) => new SettingsError({ message: sentence(error, given) })
     )
     return yield* checkTogether({ ...defaults, ...values })

@@ -79,7 +79,7 @@ const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scop
       server.once("error", (error) =>
         resume(
           new ListenError({
-            message: `Port ${config.port} on 127.0.0.1 cannot be used: ${error.message}. Choose another with MASONS_BROKER_PORT, or 0 for any.`
+            message: `Port ${config.port} on 127.0.0.1 cannot be used: ${error.message}. Choose another with --port or MASONS_BROKER_PORT, or 0 for any.`
           })
         )
       )

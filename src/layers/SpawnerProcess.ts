@@ -207,7 +207,7 @@ export const layerWith = ({
           if ("reason" in found) return yield* refused(found.reason || "driver_unavailable")
           const plan = yield* Effect.mapError(driver.plan(order), refused)
           if (directory !== undefined && !(yield* Effect.promise(() => isDirectory(directory)))) {
-            return yield* refused(`spawn_failed: the working directory "${directory}" is none`)
+            return yield* refused(`spawn_failed: "${directory}", its working directory, is not a directory`)
           }
           yield* healthy
           yield* announce(order)

@@ -10,6 +10,9 @@ for (const stream of [process.stdout, process.stderr]) stream.on("error", () => 
 
 export const complain = (line: string) => Effect.sync(() => process.stderr.write(`${line}\n`))
 
+// The terminal is gone: as if somebody had asked it to end.
+process.on("SIGHUP", () => process.emit("SIGTERM"))
+
 /** Runs to the exit code. The first signal interrupts; a second one ends the process at once. */
 export const runToExit = (program: Effect.Effect<ExitCode>): void =>
   NodeRuntime.runMain(

@@ -1,4 +1,4 @@
-/** What an operator may ask a running broker. The CLI knows the broker only through this. */
+/** What an operator may ask a running broker. The CLI asks one only through this. */
 
 import type { Effect, Stream } from "effect"
 import { Context, Data } from "effect"

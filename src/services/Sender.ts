@@ -51,7 +51,10 @@ export type SendRefusal =
 export class Sender extends Context.Tag("broker/Sender")<
   Sender,
   {
-    /** Done when the network has taken the message and its correlation id is durable. */
+    /**
+     * Done when the network has taken the message, or with `store` when it durably waits for it, and its correlation id is
+     * durable. `connector_unavailable` where the network is away and the message may not wait, or too many do.
+     */
     readonly send: (endpoint: Endpoint, request: SendRequest) => Effect.Effect<Sent, SendRefusal>
   }
 >() {}

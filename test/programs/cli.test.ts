@@ -138,6 +138,9 @@ describe.concurrent("start and stop", patience, () => {
         assert.deepStrictEqual([code, stdout], [1, ""], stderr)
         assert.match(stderr, new RegExp(`^.*"${name}".*\\n$`))
       }
+      const unset = yield* cli(userData, "start", "--set", "graceMs")
+      assert.strictEqual(unset.code, 2)
+      assert.include(unset.stdout + unset.stderr, `--set takes name=value, not "graceMs"`)
       const broker = yield* shared
       const second = yield* cli(broker.userData, "start", "--connector", "loopback")
       assert.strictEqual(second.code, 0)

@@ -139,7 +139,7 @@ describe.concurrent("discovery", patience, () => {
         assert.strictEqual(readFileSync(file, "utf8"), another, "it is not the broker's own any more")
         const second = yield* start(JSON.stringify(foreign))
         assert.isTrue(existsSync(join(directory, "broker.lock")))
-        assert.strictEqual((yield* second.end("SIGTERM")).code, 0)
+        assert.strictEqual((yield* second.end("SIGHUP")).code, 0, "as when its terminal is closed")
         const left = readdirSync(directory).filter((name) => name !== "store")
         assert.deepStrictEqual(left, [], "gone when it has left, with the operator's file and the lock")
       })

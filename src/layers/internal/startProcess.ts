@@ -46,10 +46,10 @@ const reasonOf = (error: unknown): string => {
     case "ENOENT":
       return "the command or its working directory is not there (ENOENT)"
     case "ENOTDIR":
-      return "its working directory is none (ENOTDIR)"
+      return "its working directory is not a directory (ENOTDIR)"
     case "EACCES":
     case "EPERM":
-      return `the command must not be run (${code})`
+      return `the broker is not allowed to run the command (${code})`
     case "E2BIG":
       return "the prompt is too long for an argument (E2BIG)"
     default:

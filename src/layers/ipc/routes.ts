@@ -21,6 +21,9 @@ export interface Routes {
   readonly none: (method: string, path: string) => string
 }
 
+/** Opened by an upgrade, it is no route of HTTP. */
+export const streamPath = "/v1/stream"
+
 interface Known {
   readonly method: string
   readonly segments: ReadonlyArray<string>
@@ -69,5 +72,8 @@ export const ipcRoutes: Routes = {
     )
     return { access: route.access, path: spelled.join("/") }
   },
-  none: (method, path) => `There is no ${method} ${path} here.`
+  none: (method, path) =>
+    path === streamPath
+      ? `${streamPath} opens as a WebSocket only: GET with the headers of an upgrade.`
+      : `There is no ${method} ${path} here.`
 }

@@ -19,9 +19,7 @@ import type { Store } from "../../services/Store.js"
 import { type AdmissionRules, admit } from "./admission.js"
 import { makePluginChannels, type PluginChannel } from "./pluginChannel.js"
 import { leaving, refuseUpgrade } from "./refusals.js"
-import type { Routes } from "./routes.js"
-
-const streamPath = "/v1/stream"
+import { type Routes, streamPath } from "./routes.js"
 
 /** What an upgrade leads to. */
 const streamRoutes: Routes = {

@@ -27,7 +27,7 @@ export const secretDirectory = async (directory: string): Promise<void> => {
     )
   }
   if ((stat.mode & 0o077) !== 0) {
-    await attempt("Closing to others the directory", directory, () => fs.chmod(directory, 0o700))
+    await attempt("Taking others' access from the directory", directory, () => fs.chmod(directory, 0o700))
   }
 }
 

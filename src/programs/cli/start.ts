@@ -1,6 +1,6 @@
 /** `runtime-broker start`: a broker in the foreground, which other commands do not load. */
-import { Command, Options } from "@effect/cli"
-import { Effect, HashMap, Option } from "effect"
+import { Command, HelpDoc, Options, ValidationError } from "@effect/cli"
+import { Effect, Option } from "effect"
 import { Exit } from "./exit.js"
 
 const hints = [
@@ -11,21 +11,30 @@ const hints = [
 const setting = (name: string, about: string) =>
   Options.text(name).pipe(Options.withDescription(about), Options.optional)
 
+const assignment = (
+  given: string
+): Effect.Effect<readonly [name: string, value: string], ValidationError.ValidationError> => {
+  const at = given.indexOf("=")
+  return at > 0
+    ? Effect.succeed([given.slice(0, at), given.slice(at + 1)])
+    : Effect.fail(ValidationError.invalidValue(HelpDoc.p(`--set takes name=value, not "${given}".`)))
+}
+
 export const start = Command.make(
   "start",
   {
     connector: setting("connector", "The network: gateway, or loopback for none beyond this broker"),
     port: setting("port", "Port on 127.0.0.1; 0 lets the system choose"),
     account: setting("account", "The account to run for"),
-    set: Options.keyValueMap("set").pipe(
-      Options.withDescription("Any setting of docs/settings.md, as name=value"),
-      Options.optional
+    set: Options.text("set").pipe(
+      Options.withPseudoName("name=value"),
+      Options.withDescription("Any setting of docs/settings.md"),
+      Options.repeated,
+      Options.mapEffect(Effect.forEach(assignment))
     )
   },
   ({ account, connector, port, set }) => {
-    const flags: Record<string, string> = Object.fromEntries(
-      Option.match(set, { onNone: () => [], onSome: HashMap.toEntries })
-    )
+    const flags: Record<string, string> = Object.fromEntries(set)
     const named = { connector, port, accountId: account }
     for (const [name, value] of Object.entries(named)) if (Option.isSome(value)) flags[name] = value.value
     return Effect.promise(() => import("../main.js")).pipe(

@@ -37,7 +37,7 @@ const tokenIn = ({ token }: SpawnRequest) => ({ [tokenVariable]: token })
 /** The prompt as an argument: an option's place only where it would be taken for one. */
 const asArgument = (prompt: string): Either.Either<ReadonlyArray<string>, string> =>
   prompt.includes("\0")
-    ? Either.left("the prompt contains a NUL character, which no argument can")
+    ? Either.left("the prompt contains a NUL character, which no argument can hold")
     : Either.right(prompt.startsWith("-") ? ["--", prompt] : [prompt])
 
 /** Claude Code in the background. It takes its prompt as an argument only. */
