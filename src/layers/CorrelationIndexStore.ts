@@ -15,7 +15,8 @@ export const layer: Layer.Layer<CorrelationIndex, never, Store | BrokerConfig | 
       unsafeAdd: sent.unsafeAdd,
       unsafeRemove: sent.unsafeRemove,
       unsafeSenders: (correlationId) => sent.ids.owners(correlationId, clock.unsafeCurrentTimeMillis()),
-      unsafeForget: sent.unsafeForget
+      unsafeForget: sent.unsafeForget,
+      unsafeForgetOthers: sent.unsafeForgetOthers
     }
   })
 )

@@ -224,6 +224,9 @@ export const layer: Layer.Layer<
       mailboxes.unsafeOpen(endpoint.key, endpoint.id)
       for (const effect of effects) perform(recovery, endpoint, effect)
     }
+    for (const memory of [correlations, replies, idempotencyKeys]) {
+      memory.unsafeForgetOthers(recovery, (endpoint) => byKey.has(endpoint))
+    }
     store.unsafeCommit(recovery)
     if (stored.length > 0) log.unsafeLog("info", "endpoints_recovered", { count: stored.length })
 

@@ -20,7 +20,8 @@ export const layer: Layer.Layer<ReplyCorrelations, never, Store | BrokerConfig |
         }
         return received.ids.has(correlationId) ? "wrong_endpoint" : "unknown_correlation_id"
       },
-      unsafeForget: received.unsafeForget
+      unsafeForget: received.unsafeForget,
+      unsafeForgetOthers: received.unsafeForgetOthers
     }
   })
 )

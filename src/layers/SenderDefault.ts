@@ -6,16 +6,17 @@ import { Credentials } from "../services/Credentials.js"
 import type { Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
 import type { IdempotencyKeys } from "../services/IdempotencyKeys.js"
-import { EndpointNotActive, SendRefused, SendUnavailable, SendUnknown } from "../services/model/Errors.js"
+import { SendRefused, SendUnavailable, SendUnknown } from "../services/model/Errors.js"
 import type { EndpointKey } from "../services/model/Ids.js"
 import { type Metadata, refuseOutbound, stampOutbound, text } from "../services/model/Metadata.js"
+import { refuseAway } from "../services/model/Ownership.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Sender, type SendRefusal, type SendRequest, type Sent } from "../services/Sender.js"
 import { SendQueue } from "../services/SendQueue.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeIdempotentSends, type SendIds } from "./internal/idempotentSends.js"
 import { mintTrace, mintUuid } from "./internal/minting.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { refuseUnstored } from "./internal/storeIsHealthy.js"
 
 type Receipt = Pick<Sent, "messageId" | "status">
 
@@ -34,7 +35,6 @@ export const layer: Layer.Layer<
     const log = yield* EventLog
     const sendQueue = yield* SendQueue
     const once = yield* makeIdempotentSends
-    const isHealthy = storeIsHealthy(store)
 
     /** The id of the conversation the message answers, where the endpoint received it; else a new one. */
     const correlationFor = (endpoint: Endpoint, metadata: Metadata) => {
@@ -119,7 +119,10 @@ export const layer: Layer.Layer<
         )
       })
 
-    /** Sends under these ids; what `transaction` holds already becomes durable before. */
+    /**
+     * Sends under these ids. What `transaction` holds already, and what is added to it, is handed to the store in this turn: an
+     * endpoint that ends in a later one takes all of it along.
+     */
     const transmit = (
       endpoint: Endpoint,
       request: SendRequest,
@@ -130,53 +133,49 @@ export const layer: Layer.Layer<
         replyResolved
       }: SendIds & { readonly replyResolved: boolean | undefined },
       transaction: Transaction
-    ): Effect.Effect<Sent, SendRefusal> =>
-      Effect.suspend(() => {
-        const concluded = announce(transaction, endpoint.key, correlationId)
-        const mustWait = holdsBack(transaction, endpoint.key, request.idempotencyKey !== undefined)
-        const durable = Effect.unsafeMakeLatch()
-        transaction.onDurable(() => durable.unsafeOpen())
-        // Before it is sent: forgetting it must come after it in the store, too.
-        store.unsafeCommit(transaction)
-        const outbound = {
-          messageId,
-          to: request.to,
-          content: request.content,
-          contentType: request.contentType,
-          metadata: stampOutbound(
-            request.metadata,
-            { correlationId, endpointId: endpoint.id, requireLive: request.requireLive },
-            mintTrace
-          ),
-          agent: endpoint.agent === accountId ? undefined : endpoint.agent,
-          requireLive: request.requireLive,
-          ...(mayBeKnown ? { mayBeKnown } : {})
-        }
-        return (mustWait ? durable.await : Effect.void).pipe(
-          Effect.zipRight(deliver(endpoint, outbound, request.store)),
-          Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
-          Effect.mapError(sendRefusal),
-          Effect.zipLeft(durable.await),
-          Effect.map((receipt) => ({ ...receipt, replyResolved }))
-        )
-      })
+    ): Effect.Effect<Sent, SendRefusal> => {
+      const concluded = announce(transaction, endpoint.key, correlationId)
+      const mustWait = holdsBack(transaction, endpoint.key, request.idempotencyKey !== undefined)
+      const durable = Effect.unsafeMakeLatch()
+      transaction.onDurable(() => durable.unsafeOpen())
+      // Before it is sent: forgetting it must come after it in the store, too.
+      store.unsafeCommit(transaction)
+      const outbound = {
+        messageId,
+        to: request.to,
+        content: request.content,
+        contentType: request.contentType,
+        metadata: stampOutbound(
+          request.metadata,
+          { correlationId, endpointId: endpoint.id, requireLive: request.requireLive },
+          mintTrace
+        ),
+        agent: endpoint.agent === accountId ? undefined : endpoint.agent,
+        requireLive: request.requireLive,
+        ...(mayBeKnown ? { mayBeKnown } : {})
+      }
+      return (mustWait ? durable.await : Effect.void).pipe(
+        Effect.zipRight(deliver(endpoint, outbound, request.store)),
+        Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
+        Effect.mapError(sendRefusal),
+        Effect.zipLeft(durable.await),
+        Effect.map((receipt) => ({ ...receipt, replyResolved }))
+      )
+    }
 
     return {
       send: (endpoint, request) =>
-        Effect.gen(function* () {
-          if (endpoint.state._tag !== "Active") {
-            return yield* new EndpointNotActive({
-              message: `Endpoint "${endpoint.id}" is reconnecting; reattach it on an open channel first.`
-            })
-          }
-          const refusal = refuseOutbound(request.metadata, [endpoint.id, ...endpoint.aliases])
-          if (refusal !== undefined) return yield* refusal
-          yield* isHealthy
+        Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
+          const refusal =
+            refuseAway(endpoint) ??
+            refuseOutbound(request.metadata, [endpoint.id, ...endpoint.aliases]) ??
+            refuseUnstored(store)
+          if (refusal !== undefined) return refusal
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
           const newIds = () => ({ messageId: mintUuid(), correlationId, mayBeKnown: false })
           const send = (ids: SendIds, transaction: Transaction) =>
             transmit(endpoint, request, { ...ids, replyResolved }, transaction)
-          return yield* request.idempotencyKey === undefined
+          return request.idempotencyKey === undefined
             ? send(newIds(), new Transaction())
             : once(endpoint, request.idempotencyKey, request, newIds, send)
         })

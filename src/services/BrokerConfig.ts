@@ -148,7 +148,7 @@ export const settings = {
   // -- conversations ----------------------------------------------------------------------------------------------------
   correlations: count(4_096, "Correlation ids kept per endpoint, sent and received each"),
   correlationMs: ms(24 * hour, "How long a correlation id is kept"),
-  correlationSweepMs: ms(6 * hour, "How often old ones are removed"),
+  correlationSweepMs: ms(6 * hour, "How often old ones, and old idempotency keys, are removed"),
   closedLookupMs: ms(2_000, "How long a message waits for the platform to say whether its target is closed"),
   closedCacheMs: ms(5_000, "How long such an answer is kept"),
   closedCacheSize: count(64, "How many such answers are kept"),

@@ -1,6 +1,6 @@
 /**
  * What became of sends that named an `idempotency_key`, per endpoint: the latest 10,000, for 24 hours (settings), also over a
- * restart of the broker. The sender decides by it whether a repeated request is sent again.
+ * restart of the broker; old ones are swept away. The sender decides by it whether a repeated request is sent again.
  */
 import { Context } from "effect"
 import type { EndpointKey } from "./model/Ids.js"
@@ -24,5 +24,7 @@ export class IdempotencyKeys extends Context.Tag("broker/IdempotencyKeys")<
     readonly unsafeRemove: (transaction: Transaction, endpoint: EndpointKey, key: string) => void
     /** The endpoint is gone. */
     readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
+    /** After a start: all endpoints but these are gone. */
+    readonly unsafeForgetOthers: (transaction: Transaction, isThere: (endpoint: EndpointKey) => boolean) => void
   }
 >() {}

@@ -19,5 +19,7 @@ export class ReplyCorrelations extends Context.Tag("broker/ReplyCorrelations")<
     readonly unsafeResolve: (endpoint: EndpointKey, correlationId: string) => Resolution
     /** The endpoint is gone. */
     readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
+    /** After a start: all endpoints but these are gone. */
+    readonly unsafeForgetOthers: (transaction: Transaction, isThere: (endpoint: EndpointKey) => boolean) => void
   }
 >() {}

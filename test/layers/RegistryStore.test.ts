@@ -4,9 +4,12 @@ import type { Settings } from "../../src/services/BrokerConfig.js"
 import { CorrelationIndex } from "../../src/services/CorrelationIndex.js"
 import { Directory } from "../../src/services/Directory.js"
 import { Dispatch } from "../../src/services/Dispatch.js"
+import { IdempotencyKeys } from "../../src/services/IdempotencyKeys.js"
 import { Inbox } from "../../src/services/Inbox.js"
 import { Liveness } from "../../src/services/Liveness.js"
+import { EndpointKey } from "../../src/services/model/Ids.js"
 import { Registry } from "../../src/services/Registry.js"
+import { ReplyCorrelations } from "../../src/services/ReplyCorrelations.js"
 import { type CoreOptions, core, FakePlugin, FakeProcesses, withReceipts } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform, unavailable } from "../kit/FakePlatform.js"
@@ -349,6 +352,39 @@ describe("unregistering", () => {
       store.release()
       yield* Fiber.join(done)
     }).pipe(Effect.provide(broker({ store })))
+  })
+})
+
+describe("a start", () => {
+  it.scoped("forgets what the store remembers of endpoints that are not there, and nothing of those that are", () => {
+    const store = new FakeStore()
+    const remember = (endpoint: EndpointKey) =>
+      Effect.gen(function* () {
+        const [sent, received, keys] = [yield* CorrelationIndex, yield* ReplyCorrelations, yield* IdempotencyKeys]
+        yield* commit((transaction) => {
+          sent.unsafeAdd(transaction, endpoint, "c")
+          received.unsafeRecord(transaction, endpoint, "c")
+          keys.unsafePut(transaction, endpoint, "k", { digest: "d", messageId: "m", correlationId: "c" })
+        })
+      })
+    const counts = () =>
+      ["correlation_sent", "correlation_received", "idempotency"].map((name) => store.keysOf(name).length)
+    return Effect.gen(function* () {
+      const before = Effect.gen(function* () {
+        const { endpointId } = yield* session(11)
+        yield* remember((yield* Directory).unsafeGet(endpointId)!.key)
+        yield* remember(EndpointKey(77))
+      })
+      yield* before.pipe(Effect.provide(broker({ store })))
+      assert.deepStrictEqual(counts(), [2, 2, 2])
+      const after = Effect.gen(function* () {
+        yield* settled
+        assert.deepStrictEqual(counts(), [1, 1, 1])
+        const { key } = [...(yield* Directory).unsafeAll()][0]!
+        assert.deepStrictEqual((yield* CorrelationIndex).unsafeSenders("c"), [key])
+      })
+      yield* after.pipe(Effect.provide(broker({ store })))
+    })
   })
 })
 

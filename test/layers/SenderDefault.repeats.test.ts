@@ -8,7 +8,7 @@ import {
   type SendReceipt,
   SendRejected
 } from "../../src/services/Connector.js"
-import { Directory } from "../../src/services/Directory.js"
+import { Directory, type Endpoint } from "../../src/services/Directory.js"
 import { Registry } from "../../src/services/Registry.js"
 import { Sender, type SendRequest } from "../../src/services/Sender.js"
 import { SendQueue } from "../../src/services/SendQueue.js"
@@ -27,10 +27,9 @@ interface Options {
 const broker = ({ log = [], network, settings = {}, store = new FakeStore() }: Options) =>
   core({ network, log, settings: { ...quiet, ...settings }, variants: { store: store.layer } })
 
-const send = ({ endpointId }: Session, content: string, given: Partial<SendRequest> = {}) =>
-  Effect.gen(function* () {
-    const endpoint = (yield* Directory).unsafeGet(endpointId)!
-    return yield* (yield* Sender).send(endpoint, {
+const sendAs = (endpoint: Endpoint, content: string, given: Partial<SendRequest> = {}) =>
+  Effect.flatMap(Sender, (sender) =>
+    sender.send(endpoint, {
       to: "mstp://peer",
       content,
       contentType: "text",
@@ -40,7 +39,10 @@ const send = ({ endpointId }: Session, content: string, given: Partial<SendReque
       store: false,
       ...given
     })
-  })
+  )
+const endpointOf = ({ endpointId }: Session) => Effect.map(Directory, (directory) => directory.unsafeGet(endpointId)!)
+const send = (from: Session, content: string, given: Partial<SendRequest> = {}) =>
+  Effect.flatMap(endpointOf(from), (endpoint) => sendAs(endpoint, content, given))
 const keyed = (from: Session, content: string, idempotencyKey = "k", given: Partial<SendRequest> = {}) =>
   send(from, content, { idempotencyKey, ...given })
 const contents = (network: FakeNetwork) => network.sent.map(({ content }) => content)
@@ -204,6 +206,64 @@ describe("D9, F25: the same idempotency key again", () => {
       assert.strictEqual(store.recordsOf("idempotency").length, 1)
       yield* (yield* Registry).unregister(a.endpointId)
       assert.deepStrictEqual(store.recordsOf("idempotency"), [])
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
+})
+
+describe("an endpoint that ends while it sends", () => {
+  const delayed = <A, E, R>(steps: number, then: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    steps === 0 ? then : Effect.suspend(() => delayed(steps - 1, then))
+  const left = (store: FakeStore) =>
+    ["idempotency", "correlation_sent", "send_queue"].flatMap((name) => store.keysOf(name))
+
+  const outcomes: ReadonlyArray<readonly [string, FakeNetwork["answer"]]> = [
+    ["sent", ({ messageId }) => Effect.succeed({ messageId, status: "stored" })],
+    ["not sent", unreachable],
+    ["sent or not, nobody knows", uncertain]
+  ]
+  for (const [what, outcome] of outcomes) {
+    it.scoped(`leaves nothing behind when the message was ${what}`, () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        const a = yield* session(11)
+        const gone = yield* Deferred.make<void>()
+        network.answer = (message) => Effect.zipRight(Deferred.await(gone), outcome(message))
+        const sends = yield* Effect.forEach(["k", undefined], (idempotencyKey) =>
+          Effect.fork(send(a, "x", { idempotencyKey }))
+        )
+        yield* settled
+        assert.strictEqual(network.sent.length, 2)
+        yield* (yield* Registry).unregister(a.endpointId)
+        yield* Deferred.succeed(gone, undefined)
+        yield* Fiber.await(Fiber.all(sends))
+        yield* settled
+        assert.deepStrictEqual(left(store), [])
+      }).pipe(Effect.provide(broker({ network, store })))
+    })
+  }
+
+  it.scoped("leaves nothing behind, between whichever steps of the send that is", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const registry = yield* Registry
+      const outcomes = new Set<string>()
+      // A fiber waits after about two thousand steps.
+      for (let steps = 2_010; steps < 2_050; steps++) {
+        for (const idempotencyKey of ["k", undefined]) {
+          const a = yield* session(steps)
+          const sends = Effect.either(sendAs(yield* endpointOf(a), "x", { idempotencyKey }))
+          const sending = yield* Effect.fork(delayed(steps, sends))
+          yield* Effect.yieldNow()
+          yield* registry.unregister(a.endpointId)
+          const outcome = yield* Fiber.join(sending)
+          outcomes.add(outcome._tag === "Left" ? outcome.left._tag : "sent")
+          yield* settled
+          assert.deepStrictEqual(left(store), [], `after ${steps} steps`)
+        }
+      }
+      assert.deepStrictEqual(outcomes, new Set(["sent", "endpoint_not_active"]))
     }).pipe(Effect.provide(broker({ network, store })))
   })
 })

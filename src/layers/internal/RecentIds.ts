@@ -19,7 +19,7 @@ class Owned extends Map<string, OwnedId> {
 
 /**
  * Correlation ids per endpoint, the oldest first, bounded in number and age; and, per id, the endpoints that have it, the first
- * one first. Every operation but `restore`, `sweep` and `forget` takes constant time.
+ * one first. Every operation but `restore`, `sweep` and forgetting takes constant time.
  */
 export class RecentIds {
   private readonly byEndpoint = new Map<EndpointKey, Owned>()
@@ -95,6 +95,11 @@ export class RecentIds {
 
   forget(endpoint: EndpointKey): void {
     for (const id of [...(this.byEndpoint.get(endpoint)?.keys() ?? [])]) this.remove(endpoint, id)
+  }
+
+  /** Forgets all endpoints but these. */
+  forgetOthers(isThere: (endpoint: EndpointKey) => boolean): void {
+    for (const endpoint of this.byEndpoint.keys()) if (!isThere(endpoint)) this.forget(endpoint)
   }
 
   /** Removes what is too old; returns how many. */

@@ -4,6 +4,7 @@ import { Connector } from "../../services/Connector.js"
 import type { Endpoint } from "../../services/Directory.js"
 import { IdempotencyKeys } from "../../services/IdempotencyKeys.js"
 import { IdempotencyConflict, SendUnknown } from "../../services/model/Errors.js"
+import { refuseAway } from "../../services/model/Ownership.js"
 import type { SendRefusal, SendRequest, Sent } from "../../services/Sender.js"
 import { Store, Transaction } from "../../services/Store.js"
 import { makeSharing } from "./sharing.js"
@@ -33,7 +34,7 @@ const sorted = (value: unknown): unknown => {
 /**
  * Sends at most once per key: a repeated request gets the answer of the first, also while that is under way. What surely was
  * not sent may be tried again. Where the outcome is not known, the same message is sent again only to a network that
- * delivers an id once.
+ * delivers an id once. `transmit` commits the transaction it is given, in the turn in which it is called.
  */
 export const makeIdempotentSends = Effect.gen(function* () {
   const keys = yield* IdempotencyKeys
@@ -50,6 +51,9 @@ export const makeIdempotentSends = Effect.gen(function* () {
   ): Effect.Effect<Sent, SendRefusal> => {
     const digest = digestOf(request)
     const once = Effect.suspend((): Effect.Effect<Sent, SendRefusal> => {
+      // In the turn in which its key is written: what an ended endpoint left is forgotten already.
+      const away = refuseAway(endpoint)
+      if (away !== undefined) return away
       const before = keys.unsafeGet(endpoint.key, key)
       if (before !== undefined && before.digest !== digest) {
         return new IdempotencyConflict({
@@ -73,6 +77,8 @@ export const makeIdempotentSends = Effect.gen(function* () {
       keys.unsafePut(transaction, endpoint.key, key, { digest, messageId, correlationId })
       return transmit({ messageId, correlationId, mayBeKnown }, transaction).pipe(
         Effect.onExit((exit) => {
+          // Its keys went with the endpoint.
+          if (endpoint.state._tag === "Closed") return Effect.void
           const after = new Transaction()
           if (Exit.isSuccess(exit)) {
             const { replyResolved, status } = exit.value

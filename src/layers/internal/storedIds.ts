@@ -1,13 +1,13 @@
 import type { Scope } from "effect"
-import { Effect, Schedule } from "effect"
+import { Effect } from "effect"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
-import { EventLog } from "../../services/EventLog.js"
+import type { EventLog } from "../../services/EventLog.js"
 import type { EndpointKey } from "../../services/model/Ids.js"
 import { join, ordered } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 import { type OwnedId, RecentIds } from "./RecentIds.js"
-import { supervised } from "./supervised.js"
+import { sweptRegularly } from "./sweptRegularly.js"
 
 const keyOf = (endpoint: EndpointKey, id: string) => join(ordered(endpoint), idInKey(id))
 
@@ -16,6 +16,7 @@ export interface StoredIds {
   readonly unsafeAdd: (transaction: Transaction, endpoint: EndpointKey, id: string) => void
   readonly unsafeRemove: (transaction: Transaction, endpoint: EndpointKey, id: string) => void
   readonly unsafeForget: (transaction: Transaction, endpoint: EndpointKey) => void
+  readonly unsafeForgetOthers: (transaction: Transaction, isThere: (endpoint: EndpointKey) => boolean) => void
 }
 
 /** `RecentIds` with the limits of the settings, in the store under `name`, swept regularly. */
@@ -24,35 +25,24 @@ export const makeStoredIds = (
   sweepEvent: string
 ): Effect.Effect<StoredIds, never, Store | BrokerConfig | EventLog | Scope.Scope> =>
   Effect.gen(function* () {
-    const { correlationMs, correlationSweepMs, correlations } = yield* BrokerConfig
+    const { correlationMs, correlations } = yield* BrokerConfig
     const store = yield* Store
-    const log = yield* EventLog
     const clock = yield* Effect.clock
     const records = table<OwnedId>(name, 1)
     let transaction: Transaction
-    const within = (given: Transaction, change: () => void) => {
+    const within = <A>(given: Transaction, change: () => A): A => {
       transaction = given
-      change()
-    }
-    /** Changes in a transaction of their own. */
-    const alone = (change: () => void) => {
-      const own = new Transaction()
-      within(own, change)
-      store.unsafeCommit(own)
+      return change()
     }
 
     const ids = new RecentIds({ count: correlations, ageMs: correlationMs }, (endpoint, id) =>
       transaction.delete(records, keyOf(endpoint, id))
     )
     const stored = store.unsafeRange(records, { from: "", until: "~" }).map(([, owned]) => owned)
-    alone(() => ids.restore(stored))
-
-    yield* Effect.sync(() =>
-      alone(() => {
-        const count = ids.sweep(clock.unsafeCurrentTimeMillis())
-        if (count > 0) log.unsafeLog("info", sweepEvent, { count })
-      })
-    ).pipe(Effect.schedule(Schedule.spaced(correlationSweepMs)), supervised(sweepEvent))
+    const recovery = new Transaction()
+    within(recovery, () => ids.restore(stored))
+    store.unsafeCommit(recovery)
+    yield* sweptRegularly(sweepEvent, (given, now) => within(given, () => ids.sweep(now)))
 
     return {
       ids,
@@ -61,6 +51,7 @@ export const makeStoredIds = (
           given.put(records, keyOf(endpoint, id), ids.add(endpoint, id, clock.unsafeCurrentTimeMillis()))
         }),
       unsafeRemove: (given, endpoint, id) => within(given, () => ids.remove(endpoint, id)),
-      unsafeForget: (given, endpoint) => within(given, () => ids.forget(endpoint))
+      unsafeForget: (given, endpoint) => within(given, () => ids.forget(endpoint)),
+      unsafeForgetOthers: (given, isThere) => within(given, () => ids.forgetOthers(isThere))
     }
   })

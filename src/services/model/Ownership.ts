@@ -1,5 +1,6 @@
 /** Who may act for an endpoint. */
-import { EndpointOwnerTokenMismatch, EndpointPidMismatch } from "./Errors.js"
+import type { EndpointState } from "./EndpointLifecycle.js"
+import { EndpointNotActive, EndpointOwnerTokenMismatch, EndpointPidMismatch } from "./Errors.js"
 
 /** What a request says of its sender. Older clients say nothing. */
 export interface Caller {
@@ -36,4 +37,21 @@ export const refuseStranger = (
     })
   }
   return undefined
+}
+
+/** The refusal of what only an endpoint does whose plugin is there, or `undefined`. */
+export const refuseAway = (endpoint: {
+  readonly id: string
+  readonly state: EndpointState
+}): EndpointNotActive | undefined => {
+  switch (endpoint.state._tag) {
+    case "Active":
+      return undefined
+    case "Reconnecting":
+      return new EndpointNotActive({
+        message: `Endpoint "${endpoint.id}" is reconnecting; reattach it on an open channel first.`
+      })
+    case "Closed":
+      return new EndpointNotActive({ message: `Endpoint "${endpoint.id}" has ended; register again.` })
+  }
 }

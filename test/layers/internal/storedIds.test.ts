@@ -87,6 +87,18 @@ describe("ids in the store", () => {
       assert.deepInclude(log.lines.at(-1), { event: "ids_swept", fields: { count: 1 } })
     }).pipe(Effect.provide(ground))
   )
+  it.scoped("that are too old at a start leave it then", () =>
+    Effect.gen(function* () {
+      const before = yield* start({ correlationMs: 1_000 })
+      yield* add(before, one, "a")
+      yield* TestClock.setTime(400)
+      yield* add(before, one, "b")
+      yield* TestClock.setTime(1_000)
+      yield* start({ correlationMs: 1_000 })
+      yield* turns
+      assert.deepStrictEqual(yield* storedIds, ["b"])
+    }).pipe(Effect.provide(ground))
+  )
   it.scoped("that a lower limit leaves out at the start leave the store, too", () =>
     Effect.gen(function* () {
       const before = yield* start({ correlations: 3 })
