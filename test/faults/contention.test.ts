@@ -6,8 +6,11 @@ import { contentsOf, logged, refused, sharedBroker, startSession } from "../kit/
 import { head, rawRequest, upgradeHeaders } from "../kit/rawHttp.js"
 import { idleProcess } from "../kit/startedProcess.js"
 
-/** A client that opens its stream again whenever it ends or is refused, as published ones do, only sooner. */
-const startClient = (broker: RunningBroker, pid: number) =>
+/**
+ * A client that opens its stream again whenever it ends or is refused, as published ones do, only sooner. `closing` is what it
+ * answers a close frame with; the same code unless given.
+ */
+const startClient = (broker: RunningBroker, pid: number, closing?: { readonly code: number | undefined }) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const client = { opened: 0, refusals: [] as Array<number>, isOpen: false, stop: () => {} }
@@ -17,6 +20,10 @@ const startClient = (broker: RunningBroker, pid: number) =>
         socket = new WebSocket(`${broker.url.replace("http", "ws")}/v1/stream`, {
           headers: { authorization: `Bearer ${broker.token}`, "x-plugin-pid": String(pid) }
         })
+        if (closing !== undefined) {
+          const { close } = socket
+          socket.close = () => close.call(socket, closing.code)
+        }
         socket.on("open", () => {
           client.opened++
           client.isOpen = true
@@ -86,6 +93,25 @@ describe.concurrent("E3: two clients with one process id", { timeout: 30_000 }, 
         assert.deepStrictEqual((yield* broker.status).warnings, [])
       })
   )
+
+  for (const [what, code] of [
+    ["no code", undefined],
+    ["another code", 1001]
+  ] as const) {
+    it.scopedLive(`come to rest as well when they answer the broker's close with ${what}`, () =>
+      Effect.gen(function* () {
+        const broker = yield* startBroker({ settings: { contentionCount: 2 } })
+        const { pid } = yield* idleProcess
+        const clients = [yield* startClient(broker, pid, { code }), yield* startClient(broker, pid, { code })]
+        yield* eventually(
+          Effect.sync(() => clients.flatMap(({ refusals }) => refusals)),
+          (refusals) => refusals.length > 0,
+          15_000
+        )
+        assert.deepStrictEqual([...new Set(clients.flatMap(({ refusals }) => refusals))], [429])
+      })
+    )
+  }
 
   it.scopedLive("wait no longer than the rest lasts, and after one more turn wait again", () =>
     Effect.gen(function* () {

@@ -105,13 +105,16 @@ export const makeStream = (
     }
   })
 
+/** The code of an end without a close frame. */
+const noCloseFrame = 1006
+
 interface StreamSocket extends ChannelSocket {
-  /** The broker began the closing handshake, and the plugin with this code ended it. */
+  /** The broker began the closing handshake, and the plugin ended it, with whatever code: clients need not repeat the broker's. */
   readonly wasAnswered: (code: number) => boolean
 }
 
 const channelSocket = (socket: WebSocket): StreamSocket => {
-  let closedWith: number | undefined
+  let hasClosed = false
   return {
     send: (text: string, written: () => void) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(text, written)
@@ -123,11 +126,11 @@ const channelSocket = (socket: WebSocket): StreamSocket => {
     pause: () => socket.pause(),
     resume: () => socket.resume(),
     close: (code, reason) => {
-      if (socket.readyState === WebSocket.OPEN) closedWith = code
+      hasClosed ||= socket.readyState === WebSocket.OPEN
       socket.close(code, reason)
     },
     terminate: () => socket.terminate(),
-    wasAnswered: (code) => code === closedWith
+    wasAnswered: (code) => hasClosed && code !== noCloseFrame
   }
 }
 
