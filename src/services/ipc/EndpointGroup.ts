@@ -3,30 +3,42 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/p
 import { Schema } from "effect"
 import * as Errors from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
-import { absentable, CallerHeaders, NonEmpty, Ok, optional, PluginPid, Strings } from "./Fields.js"
+import {
+  absentable,
+  CallerHeaders,
+  CapabilityNames,
+  longestName,
+  Name,
+  NonEmpty,
+  nonEmptyUpTo,
+  Ok,
+  optional,
+  PluginPid
+} from "./Fields.js"
 
 const { onWire } = Errors
 
 export const RegisterRequest = Schema.Struct({
-  agent_id: absentable(Schema.String),
+  agent_id: absentable(Name),
   /** Must have an open stream. */
   plugin_pid: PluginPid,
-  kind: NonEmpty,
+  kind: nonEmptyUpTo(longestName),
   /** Private: not part of the public label. */
-  session_name: absentable(Schema.String),
-  /** A path, or `{root, cwd, remote?, branch?}`. */
+  session_name: absentable(Name),
+  /** A path, or `{root, cwd, remote?, branch?}`; each of at most 4096 characters. */
   workspace: optional(Schema.Unknown),
-  tracking_ref: absentable(Schema.String),
+  tracking_ref: absentable(Name),
+  /** So many code points of it are kept as the setting `taskHintMax` says. */
   task_hint: absentable(Schema.String),
   /** ISO time. */
-  started_at: absentable(Schema.String),
+  started_at: absentable(Name),
   /** What `MASONS_SPAWN_TOKEN` says, in a session the broker started. */
-  spawn_token: absentable(Schema.String),
+  spawn_token: absentable(Name),
   /** At most 256 characters. */
   runtime_session_id: absentable(Schema.String),
-  runtime_capabilities: absentable(Strings),
-  execution_surface: absentable(Schema.String),
-  background_exchange_mode: absentable(Schema.String),
+  runtime_capabilities: absentable(CapabilityNames),
+  execution_surface: absentable(Name),
+  background_exchange_mode: absentable(Name),
   /** Take this endpoint over, whatever process had it. */
   resume: absentable(
     Schema.Struct({ endpoint_id: NonEmpty, endpoint_owner_token: NonEmpty }).annotations({
@@ -112,7 +124,10 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
   )
   .add(
     HttpApiEndpoint.post("taskHint")`/v1/endpoint/${id}/task-hint`
-      .annotate(OpenApi.Description, "Says what the session is doing. Cut to 200 characters.")
+      .annotate(
+        OpenApi.Description,
+        "Says what the session is doing. So many code points of it are kept as the setting taskHintMax says; 200 unless set."
+      )
       .setHeaders(CallerHeaders)
       .setPayload(TaskHintRequest)
       .addSuccess(Ok)

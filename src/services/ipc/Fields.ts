@@ -12,6 +12,28 @@ export const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWi
 
 export const NonEmpty = Schema.NonEmptyString
 
+/** A text of at most so many characters. What a plugin says of itself is kept, and more of it than anybody needs is refused. */
+export const textUpTo = (most: number) =>
+  Schema.String.pipe(Schema.maxLength(most)).annotations({ description: `a string of at most ${most} characters` })
+
+/** `textUpTo`, of one character at least. */
+export const nonEmptyUpTo = (most: number) =>
+  Schema.String.pipe(Schema.minLength(1), Schema.maxLength(most)).annotations({
+    description: `a string of 1 to ${most} characters`
+  })
+
+/** Names, references, times and the like. */
+export const longestName = 1_024
+export const Name = textUpTo(longestName)
+
+/** Capabilities a session announces. */
+export const mostCapabilities = 64
+const CapabilityName = textUpTo(256)
+export const CapabilityNames = Schema.Array(CapabilityName)
+  .annotations({ description: "a list of strings" })
+  .pipe(Schema.maxItems(mostCapabilities))
+  .annotations({ description: `a list of at most ${mostCapabilities} strings` })
+
 /** A process id: a whole number above 0. */
 export const PluginPid = Schema.Number.pipe(
   Schema.filter((value) => Number.isSafeInteger(value) && value > 0),
@@ -37,8 +59,6 @@ export const CallerHeaders = Schema.Struct({
   "x-endpoint-owner-token": optional(Schema.String)
 })
 export type CallerHeaders = typeof CallerHeaders.Type
-
-export const Strings = Schema.Array(Schema.String).annotations({ description: "a list of strings" })
 
 export const Metadata = Schema.Record({ key: Schema.String, value: Schema.Unknown }).annotations({
   description: "an object"

@@ -4,26 +4,24 @@ import { Schema } from "effect"
 import { UndispatchedReason } from "../Inbox.js"
 import * as Errors from "../model/Errors.js"
 import { Authorized } from "./Auth.js"
-import { absentable, CallerHeaders, Metadata, NonEmpty, Ok, optional } from "./Fields.js"
+import { absentable, CallerHeaders, Metadata, Name, NonEmpty, nonEmptyUpTo, Ok, optional } from "./Fields.js"
 
 const { onWire } = Errors
 
-const IdempotencyKey = Schema.String.pipe(Schema.minLength(1), Schema.maxLength(128)).annotations({
-  description: "a string of 1 to 128 characters"
-})
+const longestAddress = 4_096
 
 export const SendRequest = Schema.Struct({
   endpoint_id: NonEmpty,
   /** An address of the network, for example `mstp://host/name` or `local:agent`. */
-  to: NonEmpty,
+  to: nonEmptyUpTo(longestAddress),
   content: Schema.String,
   /** `text` when left out. */
-  contentType: absentable(Schema.String),
+  contentType: absentable(Name),
   /** Passed on; `correlation_id` and `target_endpoint_id` are the broker's. `in_reply_to` names a correlation id received. */
   metadata: absentable(Metadata),
   require_live: absentable(Schema.Boolean),
   /** The same key again is the same message: sent at most once, answered alike. Per endpoint, for 24 hours. */
-  idempotency_key: absentable(IdempotencyKey),
+  idempotency_key: absentable(nonEmptyUpTo(128)),
   /** Where the network cannot be reached the message waits for it (202 `queued`), for 24 hours at most. */
   store: absentable(Schema.Boolean)
 })

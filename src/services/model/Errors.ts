@@ -155,7 +155,7 @@ export class ProtocolVersionMismatch extends refusal(
 // -- endpoints ---------------------------------------------------------------------------------------------------------
 
 export class IpcChannelMissing extends refusal("ipc_channel_missing", 400, "No open channel of this process.") {}
-export class InvalidRequest extends refusal("invalid_request", 422, "The workspace is not one.") {}
+export class InvalidRequest extends refusal("invalid_request", 422, "The workspace is not one, or too long.") {}
 export class InvalidRuntimeSessionId extends refusal(
   "invalid_runtime_session_id",
   400,

@@ -96,15 +96,19 @@ const cleanRuntimeSessionId = (
     : Either.right(id)
 }
 
+/** Of a workspace: of each of its texts. */
+const longestPath = 4_096
+
 /** A path, or `{root, cwd, remote?, branch?}`; strings trimmed, empty `remote` and `branch` dropped. */
 const cleanWorkspace = (value: unknown): Either.Either<Workspace | undefined, InvalidRequest> => {
   if (value === undefined || value === null) return Either.right(undefined)
   const refused = (message: string) => Either.left(new InvalidRequest({ message }))
+  const tooLong = (field: string, { length }: string) =>
+    refused(`"${field}" has ${length} characters; it must have at most ${longestPath}.`)
   if (typeof value === "string") {
     const path = value.trim()
-    return path === ""
-      ? refused('"workspace" is empty; leave it out or give a path.')
-      : Either.right({ root: path, cwd: path })
+    if (path === "") return refused('"workspace" is empty; leave it out or give a path.')
+    return path.length > longestPath ? tooLong("workspace", path) : Either.right({ root: path, cwd: path })
   }
   if (typeof value !== "object" || Array.isArray(value)) {
     return refused('"workspace" must be a path or an object with "root" and "cwd".')
@@ -119,6 +123,10 @@ const cleanWorkspace = (value: unknown): Either.Either<Workspace | undefined, In
     if (fields[key] != null && typeof fields[key] !== "string") return refused(`"workspace.${key}" must be a string.`)
   }
   const trimmed = (key: string) => (fields[key] as string | null | undefined)?.trim() || undefined
+  for (const key of ["root", "cwd", "remote", "branch"]) {
+    const text = trimmed(key) ?? ""
+    if (text.length > longestPath) return tooLong(`workspace.${key}`, text)
+  }
   return Either.right(
     present({
       root: trimmed("root"),

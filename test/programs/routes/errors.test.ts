@@ -103,6 +103,16 @@ describe("bodies", () => {
           { ...register, runtime_capabilities: "x" },
           '"runtime_capabilities" must be a list of strings.'
         ],
+        [
+          "/v1/endpoint/register",
+          { ...register, runtime_capabilities: Array.from({ length: 65 }, () => "x") },
+          '"runtime_capabilities" must be a list of at most 64 strings.'
+        ],
+        [
+          "/v1/endpoint/register",
+          { ...register, kind: "x".repeat(1_025) },
+          '"kind" must be a string of 1 to 1024 characters.'
+        ],
         ["/v1/endpoint/register", { ...register, resume: "x" }, `"resume" must be ${resume}.`],
         ["/v1/endpoint/x/reattach", [register], "The body must be an object."],
         [

@@ -169,6 +169,36 @@ describe("POST /v1/endpoint/register", () => {
     })
   )
 
+  it.scopedLive("refuses more of a text than anybody needs, and names field and limit", () =>
+    Effect.gen(function* () {
+      const { register } = yield* connected
+      const names = [
+        "agent_id",
+        "kind",
+        "session_name",
+        "tracking_ref",
+        "started_at",
+        "spawn_token",
+        "execution_surface",
+        "background_exchange_mode"
+      ]
+      const longest: Record<string, unknown> = Object.fromEntries(names.map((field) => [field, "x".repeat(1_024)]))
+      longest.runtime_capabilities = Array.from({ length: 64 }, () => "x".repeat(256))
+      longest.workspace = { root: "/".repeat(4_096), cwd: "/".repeat(4_096), remote: "r".repeat(4_096) }
+      assert.strictEqual((yield* register(longest)).status, 200)
+      for (const field of names) {
+        refused(yield* register({ [field]: "x".repeat(1_025) }), 400, "bad_request", `"${field}"`, "1024 characters")
+      }
+      const many = Array.from({ length: 65 }, () => "x")
+      const answer = yield* register({ runtime_capabilities: many })
+      refused(answer, 400, "bad_request", '"runtime_capabilities"', "64")
+      const long = yield* register({ runtime_capabilities: ["x", "x".repeat(257)] })
+      refused(long, 400, "bad_request", "runtime_capabilities.1", "256 characters")
+      const workspace = "/".repeat(4_097)
+      refused(yield* register({ workspace }), 422, "invalid_request", "workspace", "4096")
+    })
+  )
+
   it.scopedLive("refuses a workspace of another form with 422 and names the part", () =>
     Effect.gen(function* () {
       const { register } = yield* connected

@@ -147,6 +147,10 @@ describe("POST /v1/send", () => {
           refused(yield* alice.plugin.call("POST", path, { ...body, [field]: value }), 400, "bad_request", field)
         }
       }
+      for (const [field, most] of Object.entries({ to: 4_096, contentType: 1_024, idempotency_key: 128 })) {
+        const answer = yield* alice.plugin.call("POST", path, { ...body, [field]: "x".repeat(most + 1) })
+        refused(answer, 400, "bad_request", `"${field}"`, `${most} characters`)
+      }
       assert.lengthOf(bob.plugin.messages, 0)
     })
   )

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
-import { refuseStranger } from "../../../src/services/model/Ownership.js"
+import { EndpointState } from "../../../src/services/model/EndpointLifecycle.js"
+import { ChannelId } from "../../../src/services/model/Ids.js"
+import { refuseAway, refuseStranger } from "../../../src/services/model/Ownership.js"
 
 const owned = { endpointId: "ep_31", pluginPid: 111, demandsToken: false }
 const demanding = { ...owned, demandsToken: true }
@@ -45,3 +47,12 @@ it.prop(
     assert.strictEqual(isRefused, pid === 222 || (demandsToken && token !== "right"))
   }
 )
+
+describe("an endpoint whose plugin is not there", () => {
+  it("does nothing that only one does whose plugin is", () => {
+    const refusal = (state: EndpointState) => refuseAway({ id: "ep_31", state })
+    assert.isUndefined(refusal(EndpointState.Active({ channel: ChannelId(1), claimed: true })))
+    assert.match(refusal(EndpointState.Reconnecting({ deadline: 1 }))!.message, /"ep_31" is reconnecting/)
+    assert.match(refusal(EndpointState.Closed({ reason: "explicit_unregister" }))!.message, /"ep_31" has ended/)
+  })
+})

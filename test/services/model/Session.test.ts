@@ -126,6 +126,21 @@ describe("workspace", () => {
       assert.include(message, `"${field}"`)
     }
   })
+  it("of texts longer than 4096 characters, trimmed, is refused, and the message names field and limit", () => {
+    const longest = "/".repeat(4_096)
+    assert.strictEqual(accepted({ workspace: ` ${longest} ` }).workspace?.root, longest)
+    const whole = { root: longest, cwd: longest, remote: longest, branch: longest }
+    assert.deepStrictEqual(accepted({ workspace: whole }).workspace, whole)
+    const wrong: ReadonlyArray<readonly [unknown, string]> = [
+      [`${longest}/`, "workspace"],
+      ...Object.keys(whole).map((key) => [{ ...whole, [key]: `${longest}/` }, `workspace.${key}`] as const)
+    ]
+    for (const [workspace, field] of wrong) {
+      const { _tag, message } = refused({ workspace })
+      assert.strictEqual(_tag, "invalid_request")
+      assert.strictEqual(message, `"${field}" has 4097 characters; it must have at most 4096.`)
+    }
+  })
   it.prop("of any shape is cleaned or refused, never thrown at", [fc.anything()], ([workspace]) => {
     const result = from({ workspace })
     if (Either.isRight(result) && result.right.workspace !== undefined) {
