@@ -131,6 +131,8 @@ export const layer: Layer.Layer<
           )
           .map(({ endpoint_id }) => `The mailbox of ${endpoint_id} is nearly full.`),
         isNearly(openSockets, config.sockets) && `${openSockets} of ${config.sockets} connections are in use.`,
+        isNearly(endpoints.length, config.endpoints) &&
+          `${endpoints.length} of ${config.endpoints} endpoints are registered.`,
         isNearly(openChannels, config.channels) && `${openChannels} of ${config.channels} plugin channels are in use.`,
         ...channels
           .unsafeContended()

@@ -15,6 +15,7 @@ export const layer: Layer.Layer<Directory> = Layer.sync(Directory, () => {
     unsafeGet: (id) => byId.get(id),
     unsafeByKey: (key) => byKey.get(key),
     unsafeHasEnded: (id) => ended.has(id),
+    unsafeCount: () => byKey.size,
     unsafeAll: () => byKey.values(),
     unsafeKnowsAgent: (agent) => agents.has(agent),
     unsafePut: (endpoint) => {

@@ -5,6 +5,7 @@ import { type Channel, Channels } from "../services/Channels.js"
 import { Directory, type Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
 import { Leases } from "../services/Leases.js"
+import { Limits } from "../services/Limits.js"
 import { Liveness, type ProcessStart } from "../services/Liveness.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { EndpointEvent, isLeftFor } from "../services/model/EndpointLifecycle.js"
@@ -13,7 +14,8 @@ import {
   EndpointOwnerTokenMismatch,
   EndpointUnknown,
   IpcChannelMissing,
-  ReattachPidMismatch
+  ReattachPidMismatch,
+  TooManyEndpoints
 } from "../services/model/Errors.js"
 import { EndpointId } from "../services/model/Ids.js"
 import { refuseStranger } from "../services/model/Ownership.js"
@@ -41,6 +43,7 @@ export const layer: Layer.Layer<
   | Liveness
   | Spawner
   | Store
+  | Limits
   | BrokerConfig
   | EventLog
 > = Layer.effect(
@@ -56,6 +59,7 @@ export const layer: Layer.Layer<
     const liveness = yield* Liveness
     const spawner = yield* Spawner
     const store = yield* Store
+    const limits = yield* Limits
     const log = yield* EventLog
     const clock = yield* Effect.clock
 
@@ -138,6 +142,23 @@ export const layer: Layer.Layer<
             })
       })
 
+    /** Registrations the platform has not answered yet. */
+    let registering = 0
+    /** Keeps a place for one more endpoint until `use` is done. */
+    const withPlace = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E | TooManyEndpoints> =>
+      Effect.acquireUseRelease(
+        Effect.suspend(() => {
+          if (directory.unsafeCount() + registering < config.endpoints) return Effect.sync(() => registering++)
+          limits.unsafeHit("endpoints")
+          return new TooManyEndpoints({
+            message: `All ${config.endpoints} endpoints are in use (setting endpoints); unregister those that are not needed.`,
+            retryable: true
+          })
+        }),
+        () => use,
+        () => Effect.sync(() => registering--)
+      )
+
     const registerNew = (
       request: RegisterRequest,
       session: Session,
@@ -147,9 +168,11 @@ export const layer: Layer.Layer<
       Effect.gen(function* () {
         const nonce = mintUuid()
         const canSpawn = yield* spawner.isAvailable(session.kind)
-        const registered = yield* platform
-          .register(platformRegistration({ session, pluginPid: channel.pluginPid, nonce, canSpawn }))
-          .pipe(Effect.mapError(platformRefusal))
+        const registered = yield* withPlace(
+          platform
+            .register(platformRegistration({ session, pluginPid: channel.pluginPid, nonce, canSpawn }))
+            .pipe(Effect.mapError(platformRefusal))
+        )
         const transaction = new Transaction()
         // The platform took its time: the channel may be another one by now, or gone.
         const endpoint = registry.unsafeAdd(

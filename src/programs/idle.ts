@@ -29,7 +29,7 @@ export const leaveWhenIdle = Effect.gen(function* () {
 
   const isUsed = () =>
     channels.unsafeCount() > 0 ||
-    Array.from(directory.unsafeAll()).length > 0 ||
+    directory.unsafeCount() > 0 ||
     mailboxes.unsafeTotals().messages > 0 ||
     inbox.unsafeUsage().messages > 0 ||
     outbox.unsafeStatus().waiting > 0 ||

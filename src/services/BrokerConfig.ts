@@ -106,6 +106,7 @@ export const settings = {
 
   // -- endpoints --------------------------------------------------------------------------------------------------------
   graceMs: ms(10 * minute, "How long an endpoint whose plugin is away keeps its mail and its place"),
+  endpoints: count(10_000, "Endpoints at a time, those whose plugin is away included"),
   livenessIntervalMs: ms(2_000, "How often plugin processes are checked"),
   pluginsMayDispatch: yes(true, "Plugins may hand undispatched messages to endpoints"),
   taskHintMax: count(200, "Code points of a task hint that are kept"),

@@ -36,6 +36,7 @@ export class Directory extends Context.Tag("broker/Directory")<
     readonly unsafeByKey: (key: EndpointKey) => Endpoint | undefined
     /** True for ids of the last 10,000 endpoints that ended here. */
     readonly unsafeHasEnded: (id: string) => boolean
+    readonly unsafeCount: () => number
     /** In order of registration. */
     readonly unsafeAll: () => Iterable<Endpoint>
     /** True when an endpoint of this agent was ever registered with this broker. */

@@ -6,6 +6,7 @@ export type LimitName =
   | "sockets"
   | "channels"
   | "channel_contention"
+  | "endpoints"
   | "slow_requests"
   | "requests"
   | "body_bytes"

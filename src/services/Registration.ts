@@ -13,7 +13,8 @@ import type {
   PlatformUnauthorized,
   PlatformUnavailable,
   ReattachPidMismatch,
-  StoreUnavailable
+  StoreUnavailable,
+  TooManyEndpoints
 } from "./model/Errors.js"
 import type { EndpointId } from "./model/Ids.js"
 import type { Caller } from "./model/Ownership.js"
@@ -40,7 +41,7 @@ export class Registration extends Context.Tag("broker/Registration")<
     /**
      * Registers the session, or resumes the endpoint it left: the earliest of the same process and session that is waiting,
      * or was carried over to the process's newer channel and not claimed there yet. An endpoint in use is never resumed, one that
-     * demands its owner token only with `resume`.
+     * demands its owner token only with `resume`. A new one is refused while there are as many as the setting `endpoints` says.
      * Answers when durable. Mail of a resumed endpoint is delivered at once, in order.
      */
     readonly register: (
@@ -57,6 +58,7 @@ export class Registration extends Context.Tag("broker/Registration")<
       | PlatformUnauthorized
       | PlatformUnavailable
       | StoreUnavailable
+      | TooManyEndpoints
     >
     /** Binds a waiting or carried-over endpoint to its process's current channel. Answers how much mail was undelivered. */
     readonly reattach: (

@@ -219,6 +219,17 @@ describe("a warning is shown", () => {
     }).pipe(Effect.provide(broker({ network, settings: { inboxMessages: 10, totalMessages: 10, channels: 10 } })))
   })
 
+  it.scoped("above 90 % of the endpoints, those whose plugin is away included", () =>
+    Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      for (let n = 1; n < 8; n++) yield* session(11 + n)
+      assert.strictEqual(yield* warnings, "")
+      yield* session(30)
+      assert.include(yield* warnings, "9 of 10 endpoints are registered.")
+    }).pipe(Effect.provide(broker({ settings: { endpoints: 10 } })))
+  )
+
   it.scoped("above 90 % of the inbox's bytes", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {

@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import type { Settings } from "../../src/services/BrokerConfig.js"
 import { Directory } from "../../src/services/Directory.js"
+import { Limits } from "../../src/services/Limits.js"
 import { type RegisterRequest, Registration } from "../../src/services/Registration.js"
+import { Registry } from "../../src/services/Registry.js"
 import { type CoreOptions, core, FakePlugin, type LogLine, withReceipts } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform, refused, unauthorized, unavailable } from "../kit/FakePlatform.js"
@@ -160,6 +162,45 @@ describe("a new session", () => {
       const line = log.find(({ event }) => event === "endpoint_register_unknown_spawn_token")
       assert.deepInclude(line, { level: "warn", fields: { plugin_pid: 11 } })
     }).pipe(Effect.provide(broker({ log })))
+  })
+
+  it.scoped(
+    "is refused when there are as many endpoints as there may be; what is there goes on, and makes room",
+    () => {
+      const platform = new FakePlatform()
+      return Effect.gen(function* () {
+        const registry = yield* Registry
+        const limits = yield* Limits
+        const plugin = yield* session(11)
+        yield* plugin.register({ session_name: "second" })
+        const error = yield* Effect.flip(plugin.register({ session_name: "third" }))
+        assert.deepInclude(error, { _tag: "too_many_endpoints", retryable: true })
+        assert.include((error as Error).message, "All 2 endpoints")
+        assert.deepStrictEqual(limits.unsafeHits(), { endpoints: 1 })
+        assert.strictEqual(platform.registrations.length, 2, "the platform is not asked")
+        plugin.drop()
+        yield* plugin.open
+        assert.isTrue((yield* plugin.register()).resumed)
+        yield* registry.unregister(plugin.endpointId)
+        assert.isFalse((yield* plugin.register({ session_name: "third" })).resumed)
+      }).pipe(Effect.provide(broker({ platform, settings: { endpoints: 2 } })))
+    }
+  )
+
+  it.scoped("counts as one of them while the platform is asked, and no longer when that failed", () => {
+    const platform = new FakePlatform()
+    return Effect.gen(function* () {
+      const plugin = new FakePlugin(11)
+      yield* plugin.open
+      const answer = yield* Deferred.make<void>()
+      platform.onRegister = () => Effect.zipRight(Deferred.await(answer), unavailable())
+      const asking = yield* Effect.fork(refusal(plugin))
+      yield* settled
+      assert.strictEqual(yield* refusal(plugin), "too_many_endpoints")
+      yield* Deferred.succeed(answer, undefined)
+      assert.strictEqual(yield* Fiber.join(asking), "platform_unavailable")
+      assert.strictEqual(yield* refusal(plugin), "platform_unavailable")
+    }).pipe(Effect.provide(broker({ platform, settings: { endpoints: 1 } })))
   })
 
   it.scoped("is refused while the store cannot be written", () => {

@@ -155,6 +155,9 @@ export class ProtocolVersionMismatch extends refusal(
 // -- endpoints ---------------------------------------------------------------------------------------------------------
 
 export class IpcChannelMissing extends refusal("ipc_channel_missing", 400, "No open channel of this process.") {}
+export class TooManyEndpoints extends refusal("too_many_endpoints", 503, "No more endpoints at the moment.", {
+  retryable: Schema.Boolean
+}) {}
 export class InvalidRequest extends refusal("invalid_request", 422, "The workspace is not one, or too long.") {}
 export class InvalidRuntimeSessionId extends refusal(
   "invalid_runtime_session_id",

@@ -29,6 +29,7 @@ const wire: { readonly [Name in keyof typeof classes]: readonly [code: string, s
   OwnershipMismatch: ["ownership_mismatch", 403],
   ProtocolVersionMismatch: ["protocol_version_mismatch", 400],
   IpcChannelMissing: ["ipc_channel_missing", 400],
+  TooManyEndpoints: ["too_many_endpoints", 503],
   InvalidRequest: ["invalid_request", 422],
   InvalidRuntimeSessionId: ["invalid_runtime_session_id", 400],
   EndpointUnknown: ["endpoint_unknown", 404],
