@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, type Scope } from "effect"
 import { openEngine } from "../../src/layers/lmdb/engine.js"
 import { storeFormat } from "../../src/layers/lmdb/migrations.js"
 import { encode, fullKey } from "../../src/layers/lmdb/record.js"
@@ -237,6 +237,63 @@ describe("StoreLmdb: damage", () => {
       assert.deepStrictEqual([again, later.setAside], [[keyOf(0), keyOf(2)], {}])
     })
   )
+  it.scopedLive(
+    "a record that fails its checksum is set aside and reported where the start would make the file smaller",
+    () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* Effect.zipRight(filled(4_000), emptied(500, 4_000)).pipe(Effect.provide(storeAt(base)))
+        flip(base, '{"n":1,')
+        const opened = findings.pipe(Effect.provide(storeAt(base, { compactAboveBytes: 2 ** 20 })))
+        const first = yield* opened
+        assert.deepInclude(first, { records: 499, setAside: { mail: 1 }, compacted: undefined })
+        const line = readFileSync(first.setAsideFile!, "utf8")
+        assert.deepInclude(JSON.parse(line), { table: "mail", key: keyOf(1) })
+        const second = yield* opened
+        assert.isDefined(second.compacted)
+        assert.deepInclude(second, { records: 499, setAside: {} })
+        assert.strictEqual(readFileSync(second.setAsideFile!, "utf8"), line)
+      })
+  )
+  const replacements: ReadonlyArray<readonly [string, (base: string) => Effect.Effect<unknown, unknown, Scope.Scope>]> =
+    [
+      ["the command", (base) => Tools.compact(storeDirectory(base))],
+      [
+        "a start that finds it mostly free",
+        (base) => findings.pipe(Effect.provide(storeAt(base, { compactAboveBytes: 1 })))
+      ],
+      [
+        "a start after one that died",
+        (base) => {
+          writeFileSync(`${storeDirectory(base)}.opening`, "")
+          return findings.pipe(Effect.provide(storeAt(base)))
+        }
+      ]
+    ]
+  for (const [by, replaced] of replacements) {
+    it.scopedLive(`what was set aside is kept when the store is written anew by ${by}`, () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* Effect.zipRight(filled(1_000), emptied(100, 1_000)).pipe(Effect.provide(storeAt(base)))
+        flip(base, '{"n":1,')
+        const { setAsideFile } = yield* findings.pipe(Effect.provide(storeAt(base)))
+        const [line, before] = [readFileSync(setAsideFile!, "utf8"), statSync(storeFile(base)).ino]
+        yield* replaced(base)
+        assert.notStrictEqual(statSync(storeFile(base)).ino, before)
+        assert.strictEqual(readFileSync(setAsideFile!, "utf8"), line)
+        assert.strictEqual(modeOf(setAsideFile!), "600")
+        // What fails its checksum later joins it.
+        flip(base, '{"n":2,')
+        writeFileSync(`${storeDirectory(base)}.opening`, "")
+        assert.deepStrictEqual((yield* findings.pipe(Effect.provide(storeAt(base)))).setAside, { mail: 1 })
+        const kept = readFileSync(setAsideFile!, "utf8").trim().split("\n")
+        assert.deepStrictEqual(
+          kept.map((text) => JSON.parse(text).key),
+          [keyOf(1), keyOf(2)]
+        )
+      })
+    )
+  }
   it.scopedLive("after a start that died the store is copied; nothing missing, nothing kept", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory

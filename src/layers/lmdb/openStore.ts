@@ -4,7 +4,7 @@
  * Everything is read and checked first, as bytes: a damaged file can end the process that gives it to the engine. A file that
  * is not sound, or whose last opening died, is kept, and its readable records are copied into a new one.
  */
-import { appendFileSync, closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from "node:fs"
 import * as path from "node:path"
 import { Effect } from "effect"
 import type { KeySummary } from "../../services/Store.js"
@@ -16,7 +16,7 @@ import { canReadPages } from "./PageFile.js"
 import * as Places from "./places.js"
 import { encode, partsOf, recordValue, recordVersion } from "./record.js"
 import { Reserve } from "./reserve.js"
-import { copyStore, countByTable, type Salvaged, setAsideFile, setAsideLine } from "./salvage.js"
+import { appendSetAside, copyStore, countByTable, type Salvaged, setAsideFile } from "./salvage.js"
 import { formatKey, formatRecord, type Scan, scan } from "./scan.js"
 
 export interface OpenOptions {
@@ -200,8 +200,9 @@ const rescued = async (options: OpenOptions, reason: string): Promise<Rescue> =>
   }
 }
 
-const isWorthCompacting = async (options: OpenOptions, { fileBytes, freeBytes }: Scan) => {
-  if (fileBytes <= options.compactAboveBytes || freeBytes * 2 <= fileBytes) return false
+/** Not what is damaged: that is set aside first, and told of. */
+const isWorthCompacting = async (options: OpenOptions, { damaged, fileBytes, freeBytes }: Scan) => {
+  if (damaged.length > 0 || fileBytes <= options.compactAboveBytes || freeBytes * 2 <= fileBytes) return false
   const free = await options.freeDisk(options.directory)
   return free === undefined || free - (fileBytes - freeBytes) > options.freeDiskBytes
 }
@@ -220,7 +221,7 @@ const commitNow = (engine: Engine, directory: string, changes: number, bytes: nu
 const setAside = (engine: Engine, directory: string, { damaged }: Scan) => {
   if (damaged.length === 0) return
   try {
-    appendFileSync(setAsideFile(directory), damaged.map(setAsideLine).join(""), { mode: 0o600, flush: true })
+    appendSetAside(directory, damaged)
     commitNow(engine, directory, damaged.length, 0, () => {
       for (const { key } of damaged) engine.removeSync(key)
     })

@@ -1,5 +1,15 @@
 /** Takes out of a damaged file every record that can be read. */
-import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs"
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
 import * as path from "node:path"
 import { type FileReading, readFile } from "./checkFile.js"
 import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
@@ -21,10 +31,21 @@ export interface Salvaged {
   readonly problems: ReadonlyArray<string>
 }
 
-/** Where the bytes of damaged records are kept, a JSON line each. */
+/** Where the bytes of damaged records are kept, a JSON line each: nothing else has them. A copy of the store has them, too. */
 export const setAsideFile = (directory: string): string => path.join(directory, "damaged.jsonl")
 
-export const setAsideLine = ({ key, value }: Node): string => {
+/** Writes down damaged records of the store, behind those that were set aside before. */
+export const appendSetAside = (directory: string, damaged: ReadonlyArray<Node>): void => {
+  if (damaged.length === 0) return
+  appendFileSync(setAsideFile(directory), damaged.map(setAsideLine).join(""), { mode: 0o600, flush: true })
+}
+
+const copySetAside = (from: string, to: string) => {
+  if (!existsSync(setAsideFile(from))) return
+  writeFileSync(setAsideFile(to), readFileSync(setAsideFile(from)), { mode: 0o600, flush: true })
+}
+
+const setAsideLine = ({ key, value }: Node): string => {
   const parts = partsOf(key)
   const kept = { table: tableName(key), key: parts.key, bytes: value?.toString("base64") ?? null }
   return `${JSON.stringify(kept)}\n`
@@ -75,7 +96,10 @@ class Copy {
   }
 }
 
-/** Copies what can be read of the store in `from` into a new one in `to`, which is durable when the promise resolves. */
+/**
+ * Copies what can be read of the store in `from`, and what was set aside of it, into a new one in `to`, which is durable when the
+ * promise resolves.
+ */
 export const copyStore = async (from: string, to: string): Promise<Salvaged> => {
   const copy = new Copy(to)
   try {
@@ -121,8 +145,8 @@ const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
       } else damaged.push(node)
     }
     const lines = damaged.filter(({ key }) => !copy.has(key) && !recovered.has(key))
-    if (lines.length > 0)
-      writeFileSync(setAsideFile(to), lines.map(setAsideLine).join(""), { mode: 0o600, flush: true })
+    copySetAside(from, to)
+    appendSetAside(to, lines)
     const missing = missingOf(reading, records + recovered.size + lines.length)
     return {
       records: records + recovered.size,
