@@ -1,14 +1,23 @@
 /** A store whose process is killed at any moment holds all it said was durable, in order and whole. */
-import { assert, it } from "@effect/vitest"
+import { execFileSync } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
+import * as path from "node:path"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Places from "../../src/layers/lmdb/places.js"
+import { setAsideFile } from "../../src/layers/lmdb/salvage.js"
+import * as Tools from "../../src/layers/lmdb/tools.js"
 import { ordered } from "../../src/services/model/StoreKey.js"
-import { Store, table } from "../../src/services/Store.js"
+import { Store, Transaction, table } from "../../src/services/Store.js"
 import { StoreReport } from "../../src/services/StoreReport.js"
+import { dist, eventually } from "../kit/broker.js"
 import { ownDirectory } from "../kit/ground.js"
-import { bundled, Child, promised, randomFrom, storeAt, times } from "../kit/lmdbStore.js"
+import { bundled, Child, promised, randomFrom, storeAt, storeDirectory, times } from "../kit/lmdbStore.js"
+import { works } from "../kit/preload.js"
 
 const kills = times("STORE_KILLS", 5)
 const kept = 400
+const hasPipes = works("mkfifo", ["--version"])
 
 it.scopedLive(
   `nothing durable is lost by ${kills} kills, some of them while the store is opened`,
@@ -51,3 +60,55 @@ it.scopedLive(
     }),
   kills * 4_000
 )
+
+describe("a copy of a store whose process was killed", () => {
+  const mail = table<number>("mail", 1)
+  const filled = (base: string) =>
+    Effect.flatMap(Store, (store) => {
+      const transaction = new Transaction()
+      for (let n = 0; n < 100; n++) transaction.put(mail, ordered(n), n)
+      return store.commit(transaction)
+    }).pipe(Effect.provide(storeAt(base)))
+  const count = (base: string) =>
+    Effect.map(Store, (store) => store.unsafeRange(mail, { from: "", until: "~" }).length).pipe(
+      Effect.provide(storeAt(base))
+    )
+  /** Kills a salvage between its first and its last write: what was set aside comes last, and never comes. */
+  const killed = (from: string, to: string) =>
+    Effect.gen(function* () {
+      const endless = setAsideFile(from)
+      execFileSync("mkfifo", ["-m", "600", endless])
+      const child = new Child(process.execPath, [dist("programs/storeSalvage.js"), from, to])
+      const begun = Effect.sync(() => readdirSync(path.dirname(to)).some((name) => name.startsWith(path.basename(to))))
+      yield* eventually(begun, Boolean)
+      yield* promised(() => child.kill())
+      rmSync(endless)
+    })
+
+  it.scopedLive.runIf(hasPipes)("is not there, and nothing is left of it after the next one", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const [from, to] = [storeDirectory(base), path.join(base, "copies", "store")]
+      mkdirSync(path.dirname(to), { mode: 0o700 })
+      yield* filled(base)
+      yield* killed(from, to)
+      assert.isFalse(existsSync(to))
+      const copied = yield* Tools.salvage(from, to)
+      assert.deepInclude(copied, { records: 101, missing: 0 })
+      assert.deepStrictEqual(readdirSync(path.dirname(to)), ["store"])
+    })
+  )
+
+  it.scopedLive.runIf(hasPipes)("is not taken for the store that is gone, nor for its replacement", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* filled(base)
+      const from = `${storeDirectory(base)}.damaged-1`
+      renameSync(storeDirectory(base), from)
+      yield* killed(from, storeDirectory(base))
+      yield* killed(from, Places.replacement(storeDirectory(base)))
+      assert.strictEqual(yield* count(base), 0)
+      assert.deepStrictEqual(readdirSync(path.dirname(from)).sort(), ["store", "store.damaged-1"])
+    })
+  )
+})

@@ -4,7 +4,7 @@
  * Everything is read and checked first, as bytes: a damaged file can end the process that gives it to the engine. A file that
  * is not sound, or whose last opening died, is kept, and its readable records are copied into a new one.
  */
-import { closeSync, existsSync, mkdirSync, openSync, statSync, writeSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, statSync, writeSync } from "node:fs"
 import * as path from "node:path"
 import { Effect } from "effect"
 import type { KeySummary } from "../../services/Store.js"
@@ -130,13 +130,13 @@ const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedSto
 }
 
 const createStore = async (directory: string) => {
-  const fresh = existsSync(directory) ? directory : Places.replacement(directory)
+  const fresh = existsSync(directory) ? directory : Places.unfinished(directory)
   mkdirSync(fresh, { mode: 0o700, recursive: true })
   const engine = openSound(fresh)
   engine.putSync(formatKey, formatRecord())
   await engine.close()
   Places.flushDirectory(fresh)
-  if (fresh !== directory) Places.settle(directory)
+  if (fresh !== directory) renameSync(fresh, directory)
   Places.flushDirectory(path.dirname(directory))
 }
 

@@ -1,9 +1,10 @@
 /**
- * Where the store lies and what lies beside it while it is opened or replaced. A store is replaced by renaming, so that at any
- * moment one whole store is there.
+ * Where the store lies and what lies beside it while it is opened or replaced. A store gets its name, and is replaced, by
+ * renaming, so that at any moment one whole store is there.
  */
 import { closeSync, existsSync, fsyncSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
+import { processExists } from "../machine/processes.js"
 
 /** Written before the store is opened, removed once it is known to be sound. */
 export const openingMarker = (directory: string): string => `${directory}.opening`
@@ -12,6 +13,19 @@ export const openingMarker = (directory: string): string => `${directory}.openin
 export const replacement = (directory: string): string => `${directory}.new`
 
 const replaced = (directory: string) => `${directory}.old`
+
+/** Where this process makes the store that is to lie in `directory`. */
+export const unfinished = (directory: string): string => `${path.resolve(directory)}.unfinished-${process.pid}`
+
+/** Removes what processes left that were killed while they made the store. */
+export const removeUnfinished = (directory: string): void => {
+  const [parent, prefix] = [path.dirname(directory), `${path.basename(directory)}.unfinished-`]
+  for (const name of readdirSync(parent)) {
+    if (!name.startsWith(prefix)) continue
+    const pid = Number(name.slice(prefix.length))
+    if (pid === process.pid || !processExists(pid)) rmSync(path.join(parent, name), { recursive: true, force: true })
+  }
+}
 const damagedPrefix = (directory: string) => `${path.basename(directory)}.damaged-`
 
 export const flushDirectory = (directory: string): void => {
@@ -44,6 +58,7 @@ export const settle = (directory: string): void => {
     else if (existsSync(old)) renameSync(old, directory)
   }
   for (const left of [fresh, old]) rmSync(left, { recursive: true, force: true })
+  for (const made of [directory, fresh]) removeUnfinished(made)
 }
 
 /** The replacement takes the store's place; the store so far goes. */

@@ -1,20 +1,11 @@
 /** Takes out of a damaged file every record that can be read. */
-import {
-  appendFileSync,
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync
-} from "node:fs"
+import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
 import { type FileReading, readFile } from "./checkFile.js"
 import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
 import type { Node } from "./Node.js"
 import { PageFlag } from "./PageFile.js"
+import * as Places from "./places.js"
 import { type LeafSpan, type Lost, pageHeader, readLeaf } from "./readTree.js"
 import { partsOf } from "./record.js"
 
@@ -64,7 +55,6 @@ class Copy {
   private bytes = 0
 
   constructor(directory: string) {
-    rmSync(directory, { recursive: true, force: true })
     mkdirSync(directory, { mode: 0o700 })
     this.engine = openEngine(directory)
   }
@@ -97,28 +87,25 @@ class Copy {
 }
 
 /**
- * Copies what can be read of the store in `from`, and what was set aside of it, into a new one in `to`, which is durable when the
- * promise resolves.
+ * Copies what can be read of the store in `from`, and what was set aside of it, into a new one in `to`. That is durable when the
+ * promise resolves, and until then not there: whatever ends the process, half a copy is never taken for a store.
  */
 export const copyStore = async (from: string, to: string): Promise<Salvaged> => {
-  const copy = new Copy(to)
+  const unfinished = Places.unfinished(to)
+  Places.removeUnfinished(to)
+  const copy = new Copy(unfinished)
   try {
-    const salvaged = takeAll(from, copy, to)
+    const salvaged = takeAll(from, copy, unfinished)
     await copy.close()
-    flush(to)
+    Places.flushDirectory(unfinished)
+    renameSync(unfinished, to)
+    Places.flushDirectory(path.dirname(to))
     return salvaged
   } catch (error) {
     await copy.close().catch(() => undefined)
-    rmSync(to, { recursive: true, force: true })
+    rmSync(unfinished, { recursive: true, force: true })
     throw error
   }
-}
-
-const flush = (directory: string) => {
-  if (process.platform === "win32") return
-  const fd = openSync(directory, "r")
-  fsyncSync(fd)
-  closeSync(fd)
 }
 
 const takeAll = (from: string, copy: Copy, to: string): Salvaged => {

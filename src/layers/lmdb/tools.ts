@@ -21,7 +21,8 @@ const attempt = <A>(doing: string, directory: string, run: () => A | Promise<A>)
       return await run()
     },
     catch: (error) => new StoreError({ message: `${doing} ${directory} failed: ${(error as Error).message}.` })
-  })
+    // Who is interrupted gives the lock back: nothing of it may go on then.
+  }).pipe(Effect.uninterruptible)
 
 export interface Inspection {
   readonly format: number | undefined
