@@ -1,5 +1,15 @@
 import { spawn } from "node:child_process"
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -108,6 +118,26 @@ describe.concurrent("the store of a running broker", patience, () => {
       failed(yield* here("store", "salvage", store, copy), `process ${broker.pid}`)
       assert.isFalse(existsSync(copy))
       assert.strictEqual(statSync(fileOf(broker)).ino, before)
+    })
+  )
+
+  it.scopedLive("is neither salvaged nor salvaged to, by whichever name", () =>
+    Effect.gen(function* () {
+      const broker = yield* usualBroker
+      const other = yield* temporaryDirectory
+      const store = join(broker.directory, "store")
+      const [link, linked, kept, copy] = ["link", "linked", "kept", "copy"].map((name) => join(other, name))
+      symlinkSync(store, link!)
+      symlinkSync(broker.directory, linked!)
+      mkdirSync(kept!)
+      for (const from of [`${store}/.`, join(store, "..", "store"), link!, join(linked!, "store")]) {
+        failed(yield* here("store", "salvage", from, copy!), `process ${broker.pid}`)
+      }
+      for (const to of [store, `${store}/.`, join(linked!, "store")]) {
+        failed(yield* here("store", "salvage", kept!, to), `process ${broker.pid}`)
+        failed(yield* here("store", "salvage", `${broker.directory}/store.damaged-1`, to), `process ${broker.pid}`)
+      }
+      assert.deepStrictEqual(readdirSync(other).sort(), ["kept", "link", "linked"])
     })
   )
 

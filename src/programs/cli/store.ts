@@ -1,5 +1,5 @@
 /** `runtime-broker store …`: the durable store, of a running broker or of none. */
-import { existsSync } from "node:fs"
+import { existsSync, realpathSync } from "node:fs"
 import * as path from "node:path"
 import { Args, Command, Options } from "@effect/cli"
 import { Console, Effect } from "effect"
@@ -140,14 +140,27 @@ const exportCommand = Command.make("export", { ...whichBroker, output }, (option
   )
 )
 
-/** A broker's own store stays closed while it is read or made. */
-const locked = (directory: string) => {
-  const parent = path.dirname(path.resolve(directory))
-  const paths = pathsOf(parent)
-  return path.basename(directory) === "store" && existsSync(parent)
-    ? whileNoBrokerRuns(paths, "Run `runtime-broker stop`, then this again.")
-    : <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => work
+/** Where it lies or is to lie, without links and dots. */
+const placeOf = (directory: string): string => {
+  if (existsSync(directory)) return realpathSync(directory)
+  const { base, dir } = path.parse(path.resolve(directory))
+  return path.join(existsSync(dir) ? realpathSync(dir) : dir, base)
 }
+
+/** Does the work while no broker can open these stores: each that is a broker's own stays closed. */
+const whileClosed =
+  (...directories: ReadonlyArray<string>) =>
+  <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => {
+    const places = directories.map(placeOf)
+    const brokers = [...new Set(places.map((place) => path.dirname(place)))]
+      .filter(existsSync)
+      .map(pathsOf)
+      .filter(({ storeDirectory }) => places.includes(storeDirectory))
+    return brokers.reduce<Effect.Effect<A, E | Exit>>(
+      (locked, paths) => locked.pipe(whileNoBrokerRuns(paths, "Run `runtime-broker stop`, then this again.")),
+      work
+    )
+  }
 
 const directoryArg = (name: string, about: string) => Args.text({ name }).pipe(Args.withDescription(about))
 
@@ -160,9 +173,7 @@ const salvage = Command.make(
   },
   ({ from, json, to }) =>
     Effect.gen(function* () {
-      const copy = Effect.mapError(Tools.salvage(from, to), failed)
-      const parents = new Set([from, to].map((directory) => path.dirname(path.resolve(directory))))
-      const found = yield* locked(from)(parents.size === 1 ? copy : locked(to)(copy))
+      const found = yield* Effect.mapError(Tools.salvage(from, to), failed).pipe(whileClosed(from, to))
       const { missing, missingFrom, problems, records, recovered, setAside } = found
       if (json) {
         const shown = {
