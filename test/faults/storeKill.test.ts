@@ -61,7 +61,7 @@ it.scopedLive(
   kills * 4_000
 )
 
-describe("a copy of a store whose process was killed", () => {
+describe("a copy of a store whose process was killed", { timeout: 80_000 }, () => {
   const mail = table<number>("mail", 1)
   const filled = (base: string) =>
     Effect.flatMap(Store, (store) => {
@@ -80,7 +80,7 @@ describe("a copy of a store whose process was killed", () => {
       execFileSync("mkfifo", ["-m", "600", endless])
       const child = new Child(process.execPath, [dist("programs/storeSalvage.js"), from, to])
       const begun = Effect.sync(() => readdirSync(path.dirname(to)).some((name) => name.startsWith(path.basename(to))))
-      yield* eventually(begun, Boolean)
+      yield* eventually(begun, Boolean, 30_000)
       yield* promised(() => child.kill())
       rmSync(endless)
     })

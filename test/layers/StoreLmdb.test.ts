@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, type Scope } from "effect"
+import { readFile } from "../../src/layers/lmdb/checkFile.js"
 import { openEngine } from "../../src/layers/lmdb/engine.js"
 import { storeFormat } from "../../src/layers/lmdb/migrations.js"
 import { encode, fullKey } from "../../src/layers/lmdb/record.js"
@@ -9,7 +10,7 @@ import { formatKey } from "../../src/layers/lmdb/scan.js"
 import * as Tools from "../../src/layers/lmdb/tools.js"
 import { storeContract } from "../../src/services/contracts/StoreContract.js"
 import { Store, Transaction, table } from "../../src/services/Store.js"
-import { StoreReport } from "../../src/services/StoreReport.js"
+import { type StoreError, StoreReport } from "../../src/services/StoreReport.js"
 import { complaintOf, KeptLog, modeOf, ownDirectory } from "../kit/ground.js"
 import { storeAt, storeDirectory, storeFile } from "../kit/lmdbStore.js"
 
@@ -128,21 +129,105 @@ describe("StoreLmdb: versions", () => {
       assert.isTrue(before.equals(readFileSync(storeFile(base))))
     })
   )
-  it.scopedLive("a store of a newer version is refused with a sentence, and left as it is", () =>
+  const inboxKey = fullKey("inbox", "a")
+  const newer: ReadonlyArray<readonly [string, string, Buffer, RegExp]> = [
+    ["table", inboxKey, encode(inboxKey, 7, {}), /\(version 7 of table inbox, of which this version knows 1\)/],
+    [
+      "format",
+      formatKey,
+      encode(formatKey, 1, { format: storeFormat + 1 }),
+      /\(format 3, of which this version knows 2\)/
+    ]
+  ]
+  for (const [what, key, bytes, why] of newer) {
+    const madeNewer = (base: string) =>
+      Effect.gen(function* () {
+        yield* filled(300).pipe(Effect.provide(storeAt(base)))
+        const engine = openEngine(storeDirectory(base))
+        engine.putSync(key, bytes)
+        yield* Effect.promise(() => engine.close())
+      })
+    /** By the start and by every tool, with one sentence, and nothing is written. */
+    const isRefused = (base: string) =>
+      Effect.gen(function* () {
+        const before = readFileSync(storeFile(base))
+        const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base))))
+        assert.match(complaint, /written by a newer version of the broker .*; start that version\.$/)
+        assert.match(complaint, why)
+        const directory = storeDirectory(base)
+        const lines: Array<string> = []
+        const tools: ReadonlyArray<Effect.Effect<unknown, StoreError>> = [
+          Tools.inspect(directory),
+          Tools.compact(directory),
+          Tools.exportLines(directory, (line) => lines.push(line)),
+          Tools.heldMessages(directory),
+          Tools.salvage(directory, path.join(base, "copy"))
+        ]
+        for (const tool of tools) assert.strictEqual(yield* complaintOf(tool), complaint)
+        assert.deepStrictEqual(lines, [])
+        const { isSound, problems } = yield* Tools.verify(directory)
+        assert.deepStrictEqual([isSound, problems], [false, [complaint]])
+        assert.isTrue(before.equals(readFileSync(storeFile(base))))
+        assert.deepStrictEqual([readdirSync(base), readdirSync(path.dirname(directory))], [["identity"], ["store"]])
+      })
+    it.scopedLive(`a store of a newer version, by its ${what}, is refused with a sentence, and left as it is`, () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* madeNewer(base)
+        yield* isRefused(base)
+      })
+    )
+    it.scopedLive(`also where only its copy says so, the index being lost, by its ${what}`, () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        yield* madeNewer(base)
+        const { file, meta } = readFile(storeFile(base), { onNode: () => undefined })
+        file.close()
+        const before = readFileSync(storeFile(base))
+        const root = meta!.main.root * file.pageSize
+        writeFileSync(storeFile(base), before.fill(0xff, root, root + 16))
+        const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base))))
+        assert.match(complaint, why)
+        const salvaged = Tools.salvage(storeDirectory(base), path.join(base, "copy"))
+        assert.strictEqual(yield* complaintOf(salvaged), complaint)
+        assert.isTrue(before.equals(readFileSync(storeFile(base))))
+        assert.deepStrictEqual(
+          [readdirSync(base), readdirSync(path.dirname(storeDirectory(base)))],
+          [["identity"], ["store"]]
+        )
+      })
+    )
+  }
+  it.scopedLive("a format that was damaged is written anew, so that the next one is still told from it", () =>
     Effect.gen(function* () {
+      const format = (directory: string) => Effect.map(Tools.inspect(directory), ({ format }) => format)
       const base = yield* ownDirectory
+      const directory = storeDirectory(base)
       yield* filled(3).pipe(Effect.provide(storeAt(base)))
-      const engine = openEngine(storeDirectory(base))
-      engine.putSync(fullKey("inbox", "a"), encode(fullKey("inbox", "a"), 7, {}))
+      const spoil = () => {
+        const bytes = readFileSync(storeFile(base))
+        for (let at = bytes.indexOf('{"format":'); at >= 0; at = bytes.indexOf('{"format":', at + 1))
+          bytes[at + 3]! ^= 1
+        writeFileSync(storeFile(base), bytes)
+      }
+      spoil()
+      assert.isUndefined(yield* format(directory))
+      const copy = path.join(base, "copy")
+      assert.deepInclude(yield* Tools.salvage(directory, copy), { records: 3, setAside: { store: 1 }, missing: 0 })
+      assert.strictEqual(yield* format(copy), storeFormat)
+      assert.deepInclude(yield* findings.pipe(Effect.provide(storeAt(base))), { records: 3, setAside: { store: 1 } })
+      assert.strictEqual(yield* format(directory), storeFormat)
+      // By a start that copies it, too.
+      spoil()
+      writeFileSync(`${directory}.opening`, "")
+      assert.deepInclude(yield* findings.pipe(Effect.provide(storeAt(base))), { records: 3, setAside: { store: 1 } })
+      assert.strictEqual(yield* format(directory), storeFormat)
+      // And where an earlier version left none.
+      const engine = openEngine(directory)
+      engine.removeSync(formatKey)
       yield* Effect.promise(() => engine.close())
-      const before = readFileSync(storeFile(base))
-      const complaint = yield* complaintOf(findings.pipe(Effect.provide(storeAt(base))))
-      assert.match(
-        complaint,
-        /written by a newer version of the broker \(version 7 of table inbox.*start that version\.$/
-      )
-      assert.isTrue(before.equals(readFileSync(storeFile(base))))
-      assert.deepStrictEqual(readdirSync(path.dirname(storeDirectory(base))), ["store"])
+      yield* findings.pipe(Effect.provide(storeAt(base)))
+      assert.strictEqual(yield* format(directory), storeFormat)
     })
   )
 })

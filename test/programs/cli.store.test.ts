@@ -197,7 +197,7 @@ describe.concurrent("the store where no broker runs", patience, () => {
       const broker = yield* stopped
       const { directory, userData } = broker
       damage(broker, '"content":"one"', flip)
-      failed(yield* hereOf({ directory }, "store", "verify"), "damaged", "inbox: 1")
+      failed(yield* hereOf({ directory }, "store", "verify"), "not sound", "inbox: 1")
       assert.isFalse(verified((yield* hereOf({ directory }, "store", "verify", "--json")).stdout).sound)
       failed(yield* hereOf({ directory }, "store", "compact"), "salvage it first")
       const partly = yield* cli(userData, "store", "export")

@@ -4,20 +4,20 @@
  * Everything is read and checked first, as bytes: a damaged file can end the process that gives it to the engine. A file that
  * is not sound, or whose last opening died, is kept, and its readable records are copied into a new one.
  */
-import { closeSync, existsSync, mkdirSync, openSync, renameSync, statSync, writeSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from "node:fs"
 import * as path from "node:path"
 import { Effect } from "effect"
 import type { KeySummary } from "../../services/Store.js"
 import { type SalvageFindings, StoreError, type StoreFindings } from "../../services/StoreReport.js"
 import { secretDirectory } from "../internal/secretFile.js"
 import { countRecords, dataFile, type Engine, openEngine } from "./engine.js"
-import { currentVersion, type Migrations, migrated, storeFormat } from "./migrations.js"
+import { currentVersion, type Migrations, migrated } from "./migrations.js"
 import { canReadPages } from "./PageFile.js"
 import * as Places from "./places.js"
 import { encode, partsOf, recordValue, recordVersion } from "./record.js"
 import { Reserve } from "./reserve.js"
 import { appendSetAside, copyStore, countByTable, type Salvaged, setAsideFile } from "./salvage.js"
-import { formatKey, formatRecord, type Scan, scan } from "./scan.js"
+import { formatKey, formatRecord, refuseOther, type Scan, scan } from "./scan.js"
 
 export interface OpenOptions {
   readonly directory: string
@@ -109,7 +109,7 @@ const opened = async (options: OpenOptions, hasDied: boolean): Promise<OpenedSto
     engine = openSound(directory)
   }
   try {
-    setAside(engine, directory, found)
+    mend(engine, directory, found)
     const count = migrate(engine, options, found)
     const file = setAsideFile(directory)
     const findings: StoreFindings = {
@@ -140,21 +140,6 @@ const createStore = async (directory: string) => {
   Places.flushDirectory(path.dirname(directory))
 }
 
-const refuseOther = (directory: string, found: Scan): Scan => {
-  const { format = storeFormat, newer } = found
-  if (newer !== undefined) {
-    throw new StoreError({
-      message: `The store ${directory} was written by a newer version of the broker (${newer}); start that version.`
-    })
-  }
-  if (format < storeFormat) {
-    throw new StoreError({
-      message: `The store ${directory} has format ${format}, from before the first release, which is not read any more; move it away.`
-    })
-  }
-  return found
-}
-
 /** The lock file is mapped and written to: where the disk has no room for it, that would end the process. */
 const openSound = (directory: string): Engine => {
   const file = `${dataFile(directory)}-lock`
@@ -178,26 +163,37 @@ interface Rescue {
 
 const rescued = async (options: OpenOptions, reason: string): Promise<Rescue> => {
   const { directory, migrations, salvage, summaries } = options
-  const { missing, missingFrom, problems, recovered, setAside } = await salvage(
-    directory,
-    Places.replacement(directory)
-  ).catch((error: Error) => {
+  const copy = Places.replacement(directory)
+  const salvaged = await salvage(directory, copy).catch((error: Error) => {
     throw new StoreError({
       message: `The store ${directory} is damaged and could not be copied: ${error.message}. It is as it was.`
     })
   })
+  const { missing, missingFrom, problems, recovered, setAside } = salvaged
+  let found: Scan
+  try {
+    found = soundCopy(directory, scan(copy, migrations, summaries))
+  } catch (error) {
+    rmSync(copy, { recursive: true, force: true })
+    throw error
+  }
   let keptAs: string | undefined
   if (problems.length === 0 && Object.keys(setAside).length === 0) Places.replaceStore(directory)
   else keptAs = Places.keepDamaged(directory, new Date())
-  const found = scan(directory, migrations, summaries)
-  if (found.problems.length > 0) {
-    throw new StoreError({ message: `The copy of the damaged store ${directory} is not sound: ${found.problems[0]}` })
-  }
   return {
     findings: { reason, missing: missing ?? undefined, missingFrom, recovered, problems, keptAs },
     setAside,
     found
   }
+}
+
+/** What was found outside of the index may be of a newer version, too. */
+const soundCopy = (directory: string, found: Scan): Scan => {
+  const [problem] = refuseOther(directory, found).problems
+  if (problem === undefined) return found
+  throw new StoreError({
+    message: `The copy of the damaged store ${directory} is not sound: ${problem} It is as it was.`
+  })
 }
 
 /** Not what is damaged: that is set aside first, and told of. */
@@ -217,13 +213,17 @@ const commitNow = (engine: Engine, directory: string, changes: number, bytes: nu
   }
 }
 
-/** What cannot be removed now, for a full disk, is left out of what is read all the same. */
-const setAside = (engine: Engine, directory: string, { damaged }: Scan) => {
-  if (damaged.length === 0) return
+/**
+ * Sets damaged records aside, and writes the format where it was among them: without it a later version would not be told from
+ * this one. What cannot be done now, for a full disk, is left to the next start: damaged records are never read.
+ */
+const mend = (engine: Engine, directory: string, { damaged, format }: Scan) => {
+  if (damaged.length === 0 && format !== undefined) return
   try {
     appendSetAside(directory, damaged)
-    commitNow(engine, directory, damaged.length, 0, () => {
+    commitNow(engine, directory, damaged.length + 1, 0, () => {
       for (const { key } of damaged) engine.removeSync(key)
+      if (format === undefined) engine.putSync(formatKey, formatRecord())
     })
   } catch (error) {
     if (!/space|quota/i.test((error as Error).message)) throw error

@@ -3,11 +3,12 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync
 import * as path from "node:path"
 import { type FileReading, readFile } from "./checkFile.js"
 import { dataFile, type Engine, openEngine, tableName } from "./engine.js"
-import type { Node } from "./Node.js"
+import { Node } from "./Node.js"
 import { PageFlag } from "./PageFile.js"
 import * as Places from "./places.js"
 import { type LeafSpan, type Lost, pageHeader, readLeaf } from "./readTree.js"
 import { partsOf } from "./record.js"
+import { formatKey, formatRecord } from "./scan.js"
 
 export interface Salvaged {
   /** Records taken over. */
@@ -88,15 +89,21 @@ class Copy {
 
 /**
  * Copies what can be read of the store in `from`, and what was set aside of it, into a new one in `to`. That is durable when the
- * promise resolves, and until then not there: whatever ends the process, half a copy is never taken for a store.
+ * promise resolves, and until then not there: whatever ends the process, half a copy is never taken for a store. `check` looks at the copy before
+ * that, and throws when it is not to be.
  */
-export const copyStore = async (from: string, to: string): Promise<Salvaged> => {
+export const copyStore = async (
+  from: string,
+  to: string,
+  check: (copy: string) => void = () => undefined
+): Promise<Salvaged> => {
   const unfinished = Places.unfinished(to)
   Places.removeUnfinished(to)
   const copy = new Copy(unfinished)
   try {
     const salvaged = takeAll(from, copy, unfinished)
     await copy.close()
+    check(unfinished)
     Places.flushDirectory(unfinished)
     renameSync(unfinished, to)
     Places.flushDirectory(path.dirname(to))
@@ -132,6 +139,7 @@ const takeAll = (from: string, copy: Copy, to: string): Salvaged => {
       } else damaged.push(node)
     }
     const lines = damaged.filter(({ key }) => !copy.has(key) && !recovered.has(key))
+    if (!copy.has(formatKey) && !recovered.has(formatKey)) copy.put(Node.of(formatKey, formatRecord()))
     copySetAside(from, to)
     appendSetAside(to, lines)
     const missing = missingOf(reading, records + recovered.size + lines.length)

@@ -1,5 +1,6 @@
 /** What a store holds, and whether all of it is as it was written. */
 import type { KeySummary } from "../../services/Store.js"
+import { StoreError } from "../../services/StoreReport.js"
 import { engineVersion, readFile } from "./checkFile.js"
 import { dataFile, tableName } from "./engine.js"
 import { currentVersion, type Migrations, storeFormat } from "./migrations.js"
@@ -56,6 +57,23 @@ export interface Scan {
   readonly freeBytes: number
   /** Of sound records. */
   readonly summaries: ReadonlyMap<KeySummary<unknown>, unknown>
+}
+
+/** Why this version must not serve, copy or change the store, as a sentence; `undefined` when it may. */
+export const refusalOf = (directory: string, { format = storeFormat, newer }: Scan): string | undefined => {
+  if (newer !== undefined) {
+    return `The store ${directory} was written by a newer version of the broker (${newer}); start that version.`
+  }
+  return format < storeFormat
+    ? `The store ${directory} has format ${format}, from before the first release, which is not read any more; move it away.`
+    : undefined
+}
+
+/** The same as it is. Throws a `StoreError` when it must be refused. */
+export const refuseOther = (directory: string, found: Scan): Scan => {
+  const message = refusalOf(directory, found)
+  if (message !== undefined) throw new StoreError({ message })
+  return found
 }
 
 /** Reads everything, without the engine, and gathers the summaries on the way. Throws when the file cannot be opened. */

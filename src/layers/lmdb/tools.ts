@@ -8,11 +8,11 @@ import { StoreError } from "../../services/StoreReport.js"
 import * as tables from "../internal/messageTables.js"
 import { readFile } from "./checkFile.js"
 import { dataFile } from "./engine.js"
-import { type Migrations, migrations } from "./migrations.js"
+import { migrations } from "./migrations.js"
 import * as Places from "./places.js"
 import { exportLine, partsOf } from "./record.js"
 import { copyStore, countByTable, type Salvaged } from "./salvage.js"
-import { formatKey, type Scan, scan, type TableScan } from "./scan.js"
+import { formatKey, refusalOf, refuseOther, type Scan, scan, type TableScan } from "./scan.js"
 
 const attempt = <A>(doing: string, directory: string, run: () => A | Promise<A>): Effect.Effect<A, StoreError> =>
   Effect.tryPromise({
@@ -20,9 +20,15 @@ const attempt = <A>(doing: string, directory: string, run: () => A | Promise<A>)
       if (!existsSync(dataFile(directory))) throw new Error("there is no store")
       return await run()
     },
-    catch: (error) => new StoreError({ message: `${doing} ${directory} failed: ${(error as Error).message}.` })
+    catch: (error) =>
+      error instanceof StoreError
+        ? error
+        : new StoreError({ message: `${doing} ${directory} failed: ${(error as Error).message}.` })
     // Who is interrupted gives the lock back: nothing of it may go on then.
   }).pipe(Effect.uninterruptible)
+
+/** Reads all of it first, and refuses a store that a broker of this version would refuse. */
+const known = (directory: string): Scan => refuseOther(directory, scan(directory, migrations))
 
 export interface Inspection {
   readonly format: number | undefined
@@ -38,7 +44,7 @@ export interface Inspection {
 /** What the store holds. */
 export const inspect = (directory: string): Effect.Effect<Inspection, StoreError> =>
   attempt("Inspecting", directory, () => {
-    const { damaged, fileBytes, format, freeBytes, records, tables } = scan(directory, migrations)
+    const { damaged, fileBytes, format, freeBytes, records, tables } = known(directory)
     const damagedCopies = Places.damagedCopies(directory)
     return { format, fileBytes, freeBytes, records, tables, damaged: countByTable(damaged), damagedCopies }
   })
@@ -52,15 +58,18 @@ export interface Verification {
   readonly problems: ReadonlyArray<string>
 }
 
-/** Whether everything in it is as it was written. Changes nothing. */
-export const verify = (directory: string, known: Migrations = migrations): Effect.Effect<Verification, StoreError> =>
+/** Whether everything in it is as it was written, by a version that this one knows. Changes nothing. */
+export const verify = (directory: string): Effect.Effect<Verification, StoreError> =>
   attempt("Verifying", directory, () => {
-    const { damaged, newer, problems, records } = scan(directory, known)
+    const found = scan(directory, migrations)
+    const { damaged, records } = found
+    const refusal = refusalOf(directory, found)
+    const problems = refusal === undefined ? found.problems : [...found.problems, refusal]
     return {
       isSound: problems.length === 0 && damaged.length === 0,
       records,
       damaged: countByTable(damaged),
-      problems: newer === undefined ? problems : [...problems, `It was written by a newer version: ${newer}.`]
+      problems
     }
   })
 
@@ -73,7 +82,7 @@ export const compact = (
 ): Effect.Effect<{ readonly before: number; readonly after: number }, StoreError> =>
   attempt("Compacting", directory, async () => {
     Places.settle(directory)
-    const { damaged, fileBytes, problems }: Scan = scan(directory, migrations)
+    const { damaged, fileBytes, problems } = known(directory)
     if (problems.length > 0 || damaged.length > 0) throw new Error("it is damaged; salvage it first")
     await copyStore(directory, Places.replacement(directory))
     Places.replaceStore(directory)
@@ -89,6 +98,7 @@ export const exportLines = (
   StoreError
 > =>
   attempt("Exporting", directory, () => {
+    known(directory)
     let records = 0
     let damaged = 0
     const { file, problems } = readFile(dataFile(directory), {
@@ -116,6 +126,7 @@ export interface HeldMessages {
 /** Where accepted messages lie. */
 export const heldMessages = (directory: string): Effect.Effect<HeldMessages, StoreError> =>
   attempt("Counting the messages of", directory, () => {
+    known(directory)
     const mail = new Map<string, number>()
     const owners = new Set<string>()
     const counts: Record<string, number> = {}
@@ -146,5 +157,6 @@ const owningTables: ReadonlySet<string> = new Set(["endpoints", "mail_moves"])
 export const salvage = (from: string, to: string): Effect.Effect<Salvaged, StoreError> =>
   attempt("Salvaging", from, () => {
     if (existsSync(to)) throw new Error(`${to} is there already`)
-    return copyStore(from, to)
+    known(from)
+    return copyStore(from, to, (copy) => refuseOther(from, scan(copy, migrations)))
   })

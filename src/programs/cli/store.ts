@@ -88,7 +88,7 @@ const verify = Command.make("verify", { ...whichBroker, json }, (options) =>
     else yield* Console.log(`Checked ${what}: ${plural(records, "record")} of ${directory} are as they were written.`)
     if (sound) return
     const records_ = Object.keys(damaged).length === 0 ? [] : [`Records fail their checksum (${counts(damaged)}).`]
-    return yield* new Exit({ code: 1, message: ["The store is damaged.", ...records_, ...problems].join(" ") })
+    return yield* new Exit({ code: 1, message: ["The store is not sound.", ...records_, ...problems].join(" ") })
   })
 ).pipe(Command.withDescription("Checks that everything in the store is as it was written. Ends with 1 when it is not."))
 
