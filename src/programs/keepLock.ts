@@ -5,7 +5,7 @@ import { EventLog } from "../services/EventLog.js"
 import { InstanceLock } from "../services/InstanceLock.js"
 import { Shutdown } from "../services/Shutdown.js"
 
-/** Looks after the lock: takes it again when it is gone, and makes place for another broker that was quicker. */
+/** Looks after the lock: takes it again when it is gone, and makes place for whoever was quicker. */
 export const keepLock = Effect.gen(function* () {
   const { discoveryCheckMs } = yield* BrokerConfig
   const { lockFile, renew } = yield* InstanceLock
@@ -27,7 +27,7 @@ export const keepLock = Effect.gen(function* () {
       })
     ),
     Effect.schedule(Schedule.spaced(discoveryCheckMs)),
-    Effect.catchTag("AlreadyRunning", ({ pid }) => {
+    Effect.catchAll(({ pid }) => {
       log.unsafeLog("error", "lock_lost", { file: lockFile, holder: pid })
       return shutdown.request("restart")
     })

@@ -235,6 +235,7 @@ export const settings = {
   channels: count(1_024, "Plugin channels at a time"),
 
   // -- being found, leaving, logging ------------------------------------------------------------------------------------
+  lockWaitMs: ms(10_000, "How long a start waits for a command that works on the broker's files; 0 does not", 0),
   discoveryCheckMs: ms(5_000, "How often it is looked whether the discovery file and the lock are still there"),
   leaveMs: ms(5_000, "Leaving takes no longer"),
   leavePlatformMs: ms(2_000, "How much of it waits for the platform"),

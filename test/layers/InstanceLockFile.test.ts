@@ -5,6 +5,7 @@ import { Context, Deferred, Effect, Either, Exit, Fiber, Layer, Option, Scope } 
 import * as InstanceLockFile from "../../src/layers/InstanceLockFile.js"
 import * as machine from "../../src/layers/machine/processes.js"
 import { InstanceLock } from "../../src/services/InstanceLock.js"
+import { eventually } from "../kit/broker.js"
 import { modeOf, ownDirectory, pathsLayer, pathsUnder } from "../kit/ground.js"
 
 /** Processes as the test says: by pid when they started; all others are dead. This process runs. */
@@ -20,12 +21,12 @@ const bootId = Effect.promise(machine.bootId)
 const living = 4711
 const dead = 4712
 
-const lockLayer = (base: string, running?: Record<number, string>) =>
-  Layer.provide(InstanceLockFile.layerAmong(processes(running)), pathsLayer(base))
+const lockLayer = (base: string, running?: Record<number, string>, use: InstanceLockFile.LockUse = {}) =>
+  Layer.provide(InstanceLockFile.layerAmong(processes(running), use), pathsLayer(base))
 
 /** Starts; the lock is held until the test ends. */
-const start = (base: string, running?: Record<number, string>) =>
-  Effect.either(Effect.map(Layer.build(lockLayer(base, running)), () => "holds the lock" as const))
+const start = (base: string, running?: Record<number, string>, use?: InstanceLockFile.LockUse) =>
+  Effect.either(Effect.map(Layer.build(lockLayer(base, running, use)), () => "holds the lock" as const))
 
 const holder = (given: object = {}) =>
   Effect.map(bootId, (boot) =>
@@ -43,8 +44,10 @@ const holderOf = (base: string) =>
   Effect.map(InstanceLockFile.readHolder(pathsUnder(base).lockFile), Option.getOrUndefined)
 const isOurs = (base: string) => Effect.map(holderOf(base), (found) => assert.strictEqual(found?.pid, process.pid))
 const holds = Either.right("holds the lock" as const)
-const refusal = (base: string, running?: Record<number, string>) =>
-  Effect.map(start(base, running), (result) => (Either.isLeft(result) ? result.left : assert.fail("it holds the lock")))
+const refusal = (base: string, running?: Record<number, string>, use?: InstanceLockFile.LockUse) =>
+  Effect.map(start(base, running, use), (result) =>
+    Either.isLeft(result) ? result.left : assert.fail("it holds the lock")
+  )
 
 describe("the lock", () => {
   it.scopedLive("names its holder: process, its start, and this boot; for this user only", () =>
@@ -106,6 +109,61 @@ describe("the lock", () => {
       const other = yield* ownDirectory
       fs.mkdirSync(pathsUnder(other).lockFile, { recursive: true })
       assert.strictEqual((yield* refusal(other))._tag, "LockError")
+    })
+  )
+})
+
+describe("the lock of a command", () => {
+  const compact = { purpose: "store compact" }
+  it.scopedLive("says which; that of a broker does not", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* start(base, {}, compact), holds)
+          assert.deepInclude(yield* holderOf(base), { pid: process.pid, ...compact })
+        })
+      )
+      assert.deepStrictEqual(yield* start(base), holds)
+      assert.notProperty(yield* holderOf(base), "purpose")
+    })
+  )
+  it.scopedLive("is refused by its name, to a broker and to the next command", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* leave(base, yield* holder(compact))
+      for (const use of [{}, { waitMs: 1 }, { purpose: "store verify" }]) {
+        const refused = yield* refusal(base, { [living]: "then" }, use)
+        assert.deepInclude(refused, { _tag: "ToolAtWork", pid: living, purpose: "store compact" })
+        assert.match(
+          refused.message,
+          /^`runtime-broker store compact` is at work .*process 4711 .*try again when it is done\.$/
+        )
+      }
+    })
+  )
+  it.scopedLive("is waited for by a broker that may wait, and no longer than it is there", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const tool = yield* Scope.make()
+      assert.deepStrictEqual(yield* Scope.extend(start(base, {}, compact), tool), holds)
+      const waiting = yield* Effect.fork(start(base, {}, { waitMs: 60_000 }))
+      // The lock, and what each of the two links it from.
+      yield* eventually(
+        Effect.sync(() => files(base)),
+        ({ length }) => length === 3
+      )
+      assert.isNull(waiting.unsafePoll())
+      yield* Scope.close(tool, Exit.void)
+      assert.deepStrictEqual(yield* Fiber.join(waiting), holds)
+    })
+  )
+  it.scopedLive("is nothing a broker waits for when it is another broker's", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      yield* leave(base, yield* holder())
+      const refused = yield* refusal(base, { [living]: "then" }, { waitMs: 600_000 })
+      assert.strictEqual(refused._tag, "AlreadyRunning")
     })
   )
 })

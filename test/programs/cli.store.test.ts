@@ -12,7 +12,7 @@ import {
 } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { Effect, Fiber, Schema } from "effect"
 import { openEngine } from "../../src/layers/lmdb/engine.js"
 import { encode, fullKey } from "../../src/layers/lmdb/record.js"
 import { Inspection, Verification } from "../../src/services/ipc/StoreGroup.js"
@@ -20,6 +20,7 @@ import {
   dist,
   type Exited,
   environmentOf,
+  eventually,
   type RunningBroker,
   runProgram,
   startBroker,
@@ -254,40 +255,53 @@ describe.concurrent("the store where no broker runs", patience, () => {
     })
   )
 
-  it.scopedLive("keeps a broker from starting while it is read, and is free afterwards", () =>
-    Effect.gen(function* () {
-      const { directory, userData } = yield* stopped
-      // More than a pipe takes: the export waits for its reader.
-      const engine = openEngine(join(directory, "store"))
-      for (let n = 0; n < 20; n++) {
-        const key = fullKey("ballast", String(n))
-        engine.putSync(key, encode(key, 1, "x".repeat(100_000)))
-      }
-      yield* Effect.promise(() => engine.close())
-      const environment = environmentOf(userData, {})
-      const child = yield* Effect.acquireRelease(
-        Effect.sync(() => spawn(process.execPath, [dist("programs/cli.js"), "store", "export"], { env: environment })),
-        (child) => Effect.sync(() => child.kill("SIGKILL"))
-      )
-      const ended = new Promise<number | null>((resolve) => child.once("close", resolve))
-      yield* Effect.async<void>((resume) => {
-        child.stdout.once("readable", () => resume(Effect.void))
+  it.scopedLive(
+    "keeps brokers and other commands from it while it is read; a start waits, a while, for it to be free",
+    () =>
+      Effect.gen(function* () {
+        const { directory, userData } = yield* stopped
+        // More than a pipe takes: the export waits for its reader.
+        const engine = openEngine(join(directory, "store"))
+        for (let n = 0; n < 20; n++) {
+          const key = fullKey("ballast", String(n))
+          engine.putSync(key, encode(key, 1, "x".repeat(100_000)))
+        }
+        yield* Effect.promise(() => engine.close())
+        const environment = environmentOf(userData, {})
+        const child = yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(process.execPath, [dist("programs/cli.js"), "store", "export"], { env: environment })
+          ),
+          (child) => Effect.sync(() => child.kill("SIGKILL"))
+        )
+        const ended = new Promise<number | null>((resolve) => child.once("close", resolve))
+        yield* Effect.async<void>((resume) => {
+          child.stdout.once("readable", () => resume(Effect.void))
+        })
+        const holder = ["`runtime-broker store export`", `process ${child.pid}`]
+        failed(yield* runProgram("programs/broker.js", [], environmentOf(userData, { lockWaitMs: 0 })), ...holder)
+        for (const command of ["inspect", "compact"]) {
+          const refused = yield* hereOf({ directory }, "store", command)
+          failed(refused, ...holder)
+          assert.notInclude(refused.stderr, "runtime-broker stop")
+        }
+        const doctor = yield* hereOf({ directory }, "doctor")
+        assert.strictEqual(doctor.code, 1)
+        assert.match(doctor.stdout, /^problem {2}lock .*runtime-broker store export/m)
+        const starting = yield* Effect.fork(startBroker({ userData, settings: { lockWaitMs: 60_000 } }))
+        const isWaiting = Effect.sync(() => readdirSync(directory).filter((name) => name.startsWith("broker.lock.")))
+        yield* eventually(isWaiting, ({ length }) => length === 2, 30_000)
+        let text = ""
+        child.stdout.setEncoding("utf8").on("data", (part: string) => {
+          text += part
+        })
+        assert.strictEqual(yield* Effect.promise(() => ended), 0)
+        assert.lengthOf(
+          linesOf(text).filter((line) => JSON.parse(line).table === "ballast"),
+          20
+        )
+        yield* Fiber.join(starting)
       })
-      const refused = yield* runProgram("programs/broker.js", [], environment)
-      assert.strictEqual(refused.code, 0)
-      assert.include(refused.stderr, `already running as process ${child.pid}`)
-      failed(yield* hereOf({ directory }, "store", "inspect"), `process ${child.pid}`)
-      let text = ""
-      child.stdout.setEncoding("utf8").on("data", (part: string) => {
-        text += part
-      })
-      assert.strictEqual(yield* Effect.promise(() => ended), 0)
-      assert.lengthOf(
-        linesOf(text).filter((line) => JSON.parse(line).table === "ballast"),
-        20
-      )
-      yield* startBroker({ userData })
-    })
   )
 
   it.scopedLive.skipIf(process.getuid?.() === 0)("that cannot be read or written ends it with 1 and a sentence", () =>

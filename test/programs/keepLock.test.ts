@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, TestClock } from "effect"
 import * as ShutdownDefault from "../../src/layers/ShutdownDefault.js"
 import { keepLock } from "../../src/programs/keepLock.js"
-import { AlreadyRunning, InstanceLock, LockError } from "../../src/services/InstanceLock.js"
+import { AlreadyRunning, InstanceLock, LockError, ToolAtWork } from "../../src/services/InstanceLock.js"
 import { Shutdown } from "../../src/services/Shutdown.js"
 import { configWith, KeptLog } from "../kit/ground.js"
 
@@ -46,10 +46,12 @@ describe("a broker that looks after its lock", () => {
       assert.isUndefined(reason)
     })
   )
-  it.scoped("makes place for another one that has it, and looks no further", () =>
+  it.scoped("makes place for another one, or a command, that has it, and looks no further", () =>
     Effect.gen(function* () {
-      const { events, looked, reason } = yield* found(held, lost, lost)
-      assert.deepStrictEqual([events, looked, reason], [["lock_lost"], 2, "restart"])
+      for (const other of [lost, new ToolAtWork({ pid: 4711, lockFile, purpose: "store compact" })]) {
+        const { events, looked, reason } = yield* found(held, other, other)
+        assert.deepStrictEqual([events, looked, reason], [["lock_lost"], 2, "restart"])
+      }
     })
   )
 })

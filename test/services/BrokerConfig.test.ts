@@ -134,7 +134,7 @@ describe("a value", () => {
     }
   })
   it("of a capacity is not 0, and of a port, a preview or what may be off may be", () => {
-    const mayBeNone: ReadonlyArray<SettingName> = ["port", "previewCodePoints", "idleExitMs"]
+    const mayBeNone: ReadonlyArray<SettingName> = ["port", "previewCodePoints", "lockWaitMs", "idleExitMs"]
     for (const name of numbers) assert.strictEqual(refuses(name, "0"), !mayBeNone.includes(name), name)
   })
   it("of a choice is one of them", () => {

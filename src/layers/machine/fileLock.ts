@@ -19,6 +19,8 @@ export interface Holder {
   readonly bootId: string | null
   /** No two locks are the same text. */
   readonly mark: string
+  /** The command that holds it, as it is typed behind `runtime-broker`; without one it is whoever the lock is made for. */
+  readonly purpose?: string
 }
 
 /** What a lock asks about processes. */
@@ -32,7 +34,7 @@ export const thisMachine: Processes = { isAlive, startOf }
 /** The holder a lock's text names; `undefined` when it is torn or something else. */
 export const parseHolder = (text: string): Holder | undefined => {
   try {
-    const { bootId, mark, pid, startedAs, version } = JSON.parse(text) ?? {}
+    const { bootId, mark, pid, purpose, startedAs, version } = JSON.parse(text) ?? {}
     const isTextOrNull = (value: unknown) => value === null || typeof value === "string"
     const isWhole =
       version === 1 &&
@@ -40,7 +42,8 @@ export const parseHolder = (text: string): Holder | undefined => {
       typeof mark === "string" &&
       isTextOrNull(startedAs) &&
       isTextOrNull(bootId)
-    return isWhole ? { version, pid, startedAs, bootId, mark } : undefined
+    if (!isWhole) return undefined
+    return { version, pid, startedAs, bootId, mark, ...(typeof purpose === "string" ? { purpose } : {}) }
   } catch {
     return undefined
   }
@@ -88,16 +91,18 @@ export interface LockOptions {
   readonly processes?: Processes
   /** Reads the locks of others, where they come in more forms than this one. */
   readonly parse?: (text: string) => Holder | undefined
+  /** What the lock is to say of it. */
+  readonly purpose?: string | undefined
 }
 
 /** The right of this process to take the lock; the directory is there. */
 export const fileLock = async (
   lockFile: string,
-  { parse = parseHolder, processes = thisMachine }: LockOptions = {}
+  { parse = parseHolder, processes = thisMachine, purpose }: LockOptions = {}
 ): Promise<FileLock> => {
   const mark = randomBytes(6).toString("hex")
   const mine = `${lockFile}.${process.pid}.${mark}`
-  const me = { ...(await holderOf(process.pid, mark, processes)), startedAt: new Date().toISOString() }
+  const me = { ...(await holderOf(process.pid, mark, processes)), startedAt: new Date().toISOString(), purpose }
   const content = `${JSON.stringify(me)}\n`
   const remove = (file: string) => fs.rm(file, { force: true }).catch(() => undefined)
 

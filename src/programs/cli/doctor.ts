@@ -54,7 +54,7 @@ const closed = (paths: Paths["Type"], isLedgerAsked: boolean) =>
     const checks = yield* checkStore(paths)
     return isLedgerAsked ? [...checks, ...(yield* checkMessages(paths))] : checks
   }).pipe(
-    whileNoBrokerRuns(paths, "It has just come; ask again."),
+    whileNoBrokerRuns(paths, "doctor", "It has just come; ask again."),
     Effect.catchAll(({ message }) => Effect.succeed([problem("lock", message)]))
   )
 

@@ -47,15 +47,19 @@ export const storeOf = (options: WhichBroker): Effect.Effect<Paths["Type"], Exit
     })
   })
 
-/** Does the work while no broker of the directory can start. */
+/**
+ * Does the work of this command while no broker of the directory can start, nor another command begin. `otherwise` says what to do
+ * where a broker runs.
+ */
 export const whileNoBrokerRuns =
-  (paths: Paths["Type"], otherwise: string) =>
+  (paths: Paths["Type"], command: string, otherwise: string) =>
   <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => {
-    const lock = Layer.provide(InstanceLockFile.layer, Layer.succeed(Paths, paths))
+    const lock = Layer.provide(InstanceLockFile.layerFor(command), Layer.succeed(Paths, paths))
     return Effect.scoped(
       Layer.build(lock).pipe(
         Effect.catchTags({
           AlreadyRunning: ({ message }) => new Exit({ code: 1, message: `${message} ${otherwise}` }),
+          ToolAtWork: ({ message }) => new Exit({ code: 1, message }),
           LockError: ({ message }) => new Exit({ code: 1, message })
         }),
         Effect.zipRight(work)

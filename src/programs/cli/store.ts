@@ -19,6 +19,7 @@ const failed = ({ message }: StoreError) => new Exit({ code: 1, message })
 
 /** Asks the running broker; where none runs, looks itself, and no broker starts meanwhile. */
 const onlineOr = <A, E1, E2>(
+  command: string,
   options: WhichBroker,
   online: (client: BrokerClient["Type"]) => Effect.Effect<A, E1>,
   offline: (paths: Paths["Type"]) => Effect.Effect<A, E2>
@@ -29,7 +30,7 @@ const onlineOr = <A, E1, E2>(
       (error) => (error as { readonly _tag?: string })._tag === "NoBroker",
       () =>
         Effect.flatMap(storeOf(options), (paths) =>
-          offline(paths).pipe(whileNoBrokerRuns(paths, "It does not answer; wait until it does, or end it."))
+          offline(paths).pipe(whileNoBrokerRuns(paths, command, "It does not answer; wait until it does, or end it."))
         )
     )
   )
@@ -50,7 +51,7 @@ const inspectFile = ({ storeDirectory }: Paths["Type"]): Effect.Effect<Inspectio
 
 const inspect = Command.make("inspect", { ...whichBroker, json }, (options) =>
   Effect.gen(function* () {
-    const found = yield* onlineOr(options, ({ store }) => store.inspect, inspectFile)
+    const found = yield* onlineOr("store inspect", options, ({ store }) => store.inspect, inspectFile)
     yield* Console.log(options.json ? JSON.stringify(found) : describe(found))
   })
 ).pipe(Command.withDescription("Shows what the store holds, and which damaged copies are kept beside it."))
@@ -81,7 +82,7 @@ const verifyFile = ({ storeDirectory }: Paths["Type"]): Effect.Effect<Verificati
 
 const verify = Command.make("verify", { ...whichBroker, json }, (options) =>
   Effect.gen(function* () {
-    const found = yield* onlineOr(options, ({ store }) => store.verify, verifyFile)
+    const found = yield* onlineOr("store verify", options, ({ store }) => store.verify, verifyFile)
     const { checked, damaged, directory, problems, records, sound } = found
     const what = checked === "file" ? "every page and record" : "every record, and not the file that a broker has open"
     if (options.json) yield* Console.log(JSON.stringify(found))
@@ -100,6 +101,7 @@ const compact = Command.make("compact", { ...whichBroker, json }, (options) =>
     const { after, before } = yield* Effect.mapError(Tools.compact(paths.storeDirectory), failed).pipe(
       whileNoBrokerRuns(
         paths,
+        "store compact",
         "A store is made smaller only while no broker has it open: run `runtime-broker stop`, then this again."
       )
     )
@@ -119,6 +121,7 @@ const output = Options.text("output").pipe(
 const exportCommand = Command.make("export", { ...whichBroker, output }, (options) =>
   exportTo(options.output, (sink) =>
     onlineOr(
+      "store export",
       options,
       ({ store }) => sink.stream(store.exported),
       ({ storeDirectory }) =>
@@ -147,7 +150,7 @@ const placeOf = (directory: string): string => {
   return path.join(existsSync(dir) ? realpathSync(dir) : dir, base)
 }
 
-/** Does the work while no broker can open these stores: each that is a broker's own stays closed. */
+/** Salvages while no broker can open these stores: each that is a broker's own stays closed. */
 const whileClosed =
   (...directories: ReadonlyArray<string>) =>
   <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | Exit> => {
@@ -157,7 +160,8 @@ const whileClosed =
       .map(pathsOf)
       .filter(({ storeDirectory }) => places.includes(storeDirectory))
     return brokers.reduce<Effect.Effect<A, E | Exit>>(
-      (locked, paths) => locked.pipe(whileNoBrokerRuns(paths, "Run `runtime-broker stop`, then this again.")),
+      (locked, paths) =>
+        locked.pipe(whileNoBrokerRuns(paths, "store salvage", "Run `runtime-broker stop`, then this again.")),
       work
     )
   }

@@ -232,8 +232,10 @@ class Search {
   /** The broker that was silent for so long that it may be replaced. */
   async #deafFor(sight: Sight, before: number): Promise<Holder | undefined> {
     const holder = sight.is === "silent" || sight.is === "starting" ? sight.holder : undefined
+    // A command is no broker: whoever halted it means to go on.
+    const isTool = holder?.purpose !== undefined
     const halted = holder !== undefined && (await isHalted(holder.pid))
-    if (holder === undefined || (sight.is === "starting" && !halted)) {
+    if (holder === undefined || isTool || (sight.is === "starting" && !halted)) {
       this.#silence = undefined
       return undefined
     }
@@ -250,7 +252,9 @@ const notReady = (sight: Sight): string => {
     case "silent":
       return `the broker (process ${sight.holder.pid}) does not answer`
     case "starting":
-      return `the broker (process ${sight.pid}) runs and cannot be found yet; it is starting or leaving`
+      return sight.holder?.purpose === undefined
+        ? `the broker (process ${sight.pid}) runs and cannot be found yet; it is starting or leaving`
+        : `\`runtime-broker ${sight.holder.purpose}\` (process ${sight.pid}) is at work on the broker's files`
     default:
       return "there is none"
   }

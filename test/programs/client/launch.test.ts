@@ -5,12 +5,14 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, type Scope } from "effect"
 import { holderOf } from "../../../src/layers/machine/fileLock.js"
+import { isHalted } from "../../../src/layers/machine/processes.js"
 import { findOrLaunch, findOrLaunchWithin, usualTimes } from "../../../src/programs/client/launch.js"
 import type { BrokerLaunchError, LaunchErrorCode } from "../../../src/programs/client/launchErrors.js"
 import type { DiscoverOptions } from "../../../src/programs/client/launchOptions.js"
 import { dist, eventually, startBroker } from "../../kit/broker.js"
 import { sharedResource } from "../../kit/endToEnd.js"
 import { type Ground, launchGround, programThat, put, readJson } from "../../kit/launching.js"
+import { idleProcess } from "../../kit/startedProcess.js"
 
 const entry = dist("programs/broker.js")
 
@@ -275,6 +277,32 @@ describe.concurrent("another launcher", { timeout: 60_000 }, () => {
       const ground = yield* launchGround()
       yield* put(ground, "discovery.json.lock", { ...published, startedAt: "2026-01-01T00:00:00.000Z" })
       assert.isTrue((yield* find(ground)).spawned, "a published launcher would have given up long ago")
+    })
+  )
+})
+
+describe.concurrent("a command that works on the broker's files", { timeout: 60_000 }, () => {
+  it.scopedLive("is waited for and named, and not killed, although it is halted", () =>
+    Effect.gen(function* () {
+      const ground = yield* launchGround()
+      const { ended, pid } = yield* idleProcess
+      const lock = { ...(yield* Effect.promise(() => holderOf(pid, "abc"))), purpose: "store compact" }
+      yield* put(ground, "broker.lock", lock)
+      process.kill(pid, "SIGSTOP")
+      const options = { ...ground.options, brokerEntry: entry, timeoutMs: 700 }
+      const launching = findOrLaunchWithin(options, { ...usualTimes, poll: 10, halted: 1 })
+      const error = yield* Effect.promise(() =>
+        launching.then(
+          ({ pid }) => assert.fail(`a broker was found, process ${pid}`),
+          (error: BrokerLaunchError) => error
+        )
+      )
+      says(error, "broker_start_timeout", "`runtime-broker store compact`", `process ${pid}`)
+      assert.deepStrictEqual(ground.brokers(), [])
+      assert.isTrue(yield* Effect.promise(() => isHalted(pid)))
+      process.kill(pid, "SIGKILL")
+      yield* ended
+      assert.isTrue((yield* find(ground)).spawned)
     })
   )
 })

@@ -10,7 +10,7 @@ import { type Check, ok, problem, warning } from "./check.js"
 
 export interface Life {
   readonly checks: ReadonlyArray<Check>
-  /** The process that holds the lock, and lives. */
+  /** The broker that holds the lock, and lives. */
   readonly pid: number | undefined
 }
 
@@ -32,7 +32,9 @@ export const checkLife = ({ discoveryFile, lockFile }: Paths["Type"]): Effect.Ef
     if (holder === undefined || !isAlive) {
       return { checks: withoutBroker(lockFile, holder?.pid, discoveryFile, discovery?.pid), pid: undefined }
     }
-    const { pid } = holder
+    const { pid, purpose } = holder
+    // Whoever needs the lock next says which command has it.
+    if (purpose !== undefined) return { checks: [], pid: undefined }
     if (discovery === undefined) {
       const message = `Process ${pid} holds the lock ${lockFile} and is not published in ${discoveryFile}: it is starting or leaving.`
       return { checks: [warning("discovery", message)], pid }
