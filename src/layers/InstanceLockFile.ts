@@ -17,6 +17,10 @@ export interface LockUse {
   readonly waitMs?: number
 }
 
+/** Why nobody else may have the lock that this one holds. */
+export const heldBy = ({ pid, purpose }: Holder, lockFile: string): AlreadyRunning | ToolAtWork =>
+  purpose === undefined ? new AlreadyRunning({ pid, lockFile }) : new ToolAtWork({ pid, lockFile, purpose })
+
 type NotTaken = AlreadyRunning | ToolAtWork | LockError
 const pollMs = 100
 
@@ -29,9 +33,13 @@ export const layerAmong = (
     InstanceLock,
     Effect.gen(function* () {
       const { directory, lockFile } = yield* Paths
-      const failed = (why: string) => new LockError({ message: `The lock ${lockFile} cannot be taken: ${why}` })
+      const failed = (why: string, code?: string) =>
+        new LockError({ message: `The lock ${lockFile} cannot be taken: ${why}`, code })
       const attempt = <A>(work: () => Promise<A>) =>
-        Effect.tryPromise({ try: work, catch: (error) => failed(`${(error as Error).message}.`) })
+        Effect.tryPromise({
+          try: work,
+          catch: (error) => failed(`${(error as Error).message}.`, (error as NodeJS.ErrnoException).code)
+        })
 
       const lock = yield* Effect.acquireRelease(
         attempt(() => fileLock(lockFile, { processes, purpose })),
@@ -42,10 +50,7 @@ export const layerAmong = (
         // Only what was taken can be given back.
         const holder = yield* Effect.uninterruptible(attempt(lock.acquire))
         if (holder === undefined) return
-        const { pid, purpose } = holder
-        return yield* purpose === undefined
-          ? new AlreadyRunning({ pid, lockFile })
-          : new ToolAtWork({ pid, lockFile, purpose })
+        return yield* heldBy(holder, lockFile)
       })
       yield* Effect.retry(take, {
         while: ({ _tag }) => _tag === "ToolAtWork",

@@ -25,7 +25,11 @@ export class ToolAtWork extends Data.TaggedError("ToolAtWork")<{
 }
 
 /** The lock cannot be taken for another reason. */
-export class LockError extends Data.TaggedError("LockError")<{ readonly message: string }> {}
+export class LockError extends Data.TaggedError("LockError")<{
+  readonly message: string
+  /** The system's, where it has one: ENOSPC, EROFS … */
+  readonly code?: string | undefined
+}> {}
 
 /** The lock is held while this service exists, unless somebody removes it. */
 export class InstanceLock extends Context.Tag("broker/InstanceLock")<

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Store, table } from "../../src/services/Store.js"
 import { StoreReport } from "../../src/services/StoreReport.js"
+import { dist } from "../kit/broker.js"
 import { ownDirectory } from "../kit/ground.js"
 import { bundled, Child, promised, storeAt } from "../kit/lmdbStore.js"
 import { canPreload, compiled, unlessPreloadable, works } from "../kit/preload.js"
@@ -73,6 +74,45 @@ describe(`a disk in a namespace of its own${hasNamespaces ? "" : " (skipped: uns
       assert.deepInclude(read, { isSound: true, records: 1 })
       assert.match(read.started, /^The store .* cannot be opened: .*read-only/)
     })
+  )
+})
+
+describe("a disk that cannot be written", () => {
+  it.scopedLive.runIf(hasNamespaces)(
+    "is read by the commands that only read, without a lock unless somebody has it",
+    () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
+        const script = [
+          'mount -t tmpfs -o size=4m,mode=700 tmpfs "$1"',
+          '"$2" "$3" verify "$1" > /dev/null',
+          'store() { "$2" "$4" store "$5" --directory "$1/identity"; echo "$5 ended with $?"; }',
+          'head -c 8m /dev/zero > "$1/ballast" 2> /dev/null',
+          'store "$@" inspect 2>&1',
+          'mount -o remount,ro "$1"',
+          'for command in inspect verify export compact; do store "$@" $command 2>&1; done',
+          'mount -o remount,rw "$1"; rm "$1/ballast"',
+          'echo "{\\"version\\":1,\\"pid\\":$$,\\"startedAs\\":null,\\"bootId\\":null,\\"mark\\":\\"\\"}" > "$1/identity/broker.lock"',
+          'chmod 600 "$1/identity/broker.lock"; mount -o remount,ro "$1"',
+          'store "$@" inspect 2>&1'
+        ].join("\n")
+        const args = ["sh", base, process.execPath, program, dist("programs/cli.js")]
+        const child = new Child("unshare", ["-rm", "sh", "-c", script, ...args])
+        yield* promised(() => child.ended)
+        const ends = child.lines.filter((line) => line.includes(" ended with "))
+        const said = (why: RegExp) =>
+          child.lines.filter((line) => /^The lock .* cannot be taken: /.test(line) && why.test(line))
+        assert.deepStrictEqual(
+          ends.map((line) => line.replace(" ended with", "")),
+          ["inspect 0", "inspect 0", "verify 0", "export 0", "compact 1", "inspect 1"],
+          child.lines.join("\n")
+        )
+        assert.lengthOf(said(/ENOSPC.* The files are read all the same/), 1)
+        assert.lengthOf(said(/EROFS.* The files are read all the same/), 3)
+        assert.lengthOf(said(/EROFS/), 4)
+        assert.match(child.lines.at(-2)!, /already running as process/)
+      })
   )
 })
 

@@ -304,12 +304,15 @@ describe.concurrent("the store where no broker runs", patience, () => {
       })
   )
 
-  it.scopedLive.skipIf(process.getuid?.() === 0)("that cannot be read or written ends it with 1 and a sentence", () =>
+  it.scopedLive.skipIf(process.getuid?.() === 0)("that cannot be read or made ends it with 1 and a sentence", () =>
     Effect.gen(function* () {
-      const { directory, userData } = yield* stopped
+      const broker = yield* stopped
+      const { directory, userData } = broker
       chmodSync(directory, 0o500)
-      failed(yield* cli(userData, "store", "inspect"), directory)
+      failed(yield* cli(userData, "store", "compact"), directory)
       chmodSync(directory, 0o700)
+      chmodSync(fileOf(broker), 0)
+      failed(yield* cli(userData, "store", "inspect"), directory)
     })
   )
 })

@@ -54,7 +54,7 @@ const closed = (paths: Paths["Type"], isLedgerAsked: boolean) =>
     const checks = yield* checkStore(paths)
     return isLedgerAsked ? [...checks, ...(yield* checkMessages(paths))] : checks
   }).pipe(
-    whileNoBrokerRuns(paths, "doctor", "It has just come; ask again."),
+    whileNoBrokerRuns(paths, { command: "doctor", otherwise: "It has just come; ask again.", isReader: true }),
     Effect.catchAll(({ message }) => Effect.succeed([problem("lock", message)]))
   )
 

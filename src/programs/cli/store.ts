@@ -17,6 +17,8 @@ import { bytes, counts, json, plural } from "./words.js"
 
 const failed = ({ message }: StoreError) => new Exit({ code: 1, message })
 
+const silent = "It does not answer; wait until it does, or end it."
+
 /** Asks the running broker; where none runs, looks itself, and no broker starts meanwhile. */
 const onlineOr = <A, E1, E2>(
   command: string,
@@ -30,7 +32,7 @@ const onlineOr = <A, E1, E2>(
       (error) => (error as { readonly _tag?: string })._tag === "NoBroker",
       () =>
         Effect.flatMap(storeOf(options), (paths) =>
-          offline(paths).pipe(whileNoBrokerRuns(paths, command, "It does not answer; wait until it does, or end it."))
+          offline(paths).pipe(whileNoBrokerRuns(paths, { command, otherwise: silent, isReader: true }))
         )
     )
   )
@@ -99,11 +101,11 @@ const compact = Command.make("compact", { ...whichBroker, json }, (options) =>
   Effect.gen(function* () {
     const paths = yield* storeOf(options)
     const { after, before } = yield* Effect.mapError(Tools.compact(paths.storeDirectory), failed).pipe(
-      whileNoBrokerRuns(
-        paths,
-        "store compact",
-        "A store is made smaller only while no broker has it open: run `runtime-broker stop`, then this again."
-      )
+      whileNoBrokerRuns(paths, {
+        command: "store compact",
+        otherwise:
+          "A store is made smaller only while no broker has it open: run `runtime-broker stop`, then this again."
+      })
     )
     yield* Console.log(
       options.json
@@ -161,7 +163,12 @@ const whileClosed =
       .filter(({ storeDirectory }) => places.includes(storeDirectory))
     return brokers.reduce<Effect.Effect<A, E | Exit>>(
       (locked, paths) =>
-        locked.pipe(whileNoBrokerRuns(paths, "store salvage", "Run `runtime-broker stop`, then this again.")),
+        locked.pipe(
+          whileNoBrokerRuns(paths, {
+            command: "store salvage",
+            otherwise: "Run `runtime-broker stop`, then this again."
+          })
+        ),
       work
     )
   }
