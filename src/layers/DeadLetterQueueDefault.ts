@@ -169,7 +169,7 @@ export const layer: Layer.Layer<
       },
       taskHint: (endpointId) => directory.unsafeGet(endpointId)?.session.taskHint,
       presence: presence.unsafeCurrent,
-      isUndispatched: (undispatchedId) => inbox.unsafeGet(undispatchedId) !== undefined
+      isUndispatched: inbox.unsafeHas
     }
 
     const retryReport = (id: string, key: string, { report }: DeadReport) => {

@@ -31,7 +31,7 @@ export const layer: Layer.Layer<
     return {
       dispatch: (undispatchedId, targetEndpointId, alongside) =>
         Effect.gen(function* () {
-          if (inbox.unsafeGet(undispatchedId) === undefined) {
+          if (!inbox.unsafeHas(undispatchedId)) {
             return yield* new DispatchFailed({ message: `unknown undispatched_id: ${undispatchedId}` })
           }
           const target = directory.unsafeGet(targetEndpointId)
@@ -40,7 +40,12 @@ export const layer: Layer.Layer<
           }
           yield* isHealthy
           const transaction = new Transaction()
-          const taken = inbox.unsafeTake(transaction, undispatchedId)!
+          const taken = inbox.unsafeTake(transaction, undispatchedId)
+          if (taken === undefined) {
+            return yield* new DispatchFailed({
+              message: `the record of ${undispatchedId} is damaged; the next start of the broker sets it aside`
+            })
+          }
           const message = { ...taken.message, metadata: stampDispatched(taken.message.metadata, undispatchedId) }
           mailboxes.unsafeDeliver(transaction, target.key, { message, token: undefined, kind: "moved" })
           const correlationId = text(message.metadata, "correlation_id")

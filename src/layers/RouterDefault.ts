@@ -169,7 +169,7 @@ export const layer: Layer.Layer<
       const arrival = arrive(item)
       const { message } = arrival
       if (item.isTooLarge) return bury(transaction, arrival, "too_large")
-      if (inbox.unsafeGet(message.id) !== undefined || mailboxes.unsafeHolds(message.id)) {
+      if (inbox.unsafeHas(message.id) || mailboxes.unsafeHolds(message.id)) {
         // The first of its id may not be durable yet.
         transaction.isBarrier = true
         transaction.onDurable(() => connector.unsafeAccept([item.token]))

@@ -39,7 +39,7 @@ export const layer: Layer.Layer<SendQueue, never, Store | Connector | BrokerConf
     const log = yield* EventLog
     const clock = yield* Effect.clock
     const backoff = { base: config.backoffMs, cap: config.backoffMaxMs }
-    const queue = new OutlinedTable(records, store, outlineOf)
+    const queue = new OutlinedTable(records, store, { outlineOf })
     const counts = new Map<EndpointKey, number>()
     let bytes = 0
     let last = 0

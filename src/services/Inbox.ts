@@ -3,6 +3,8 @@
  *
  * It takes new mail up to its capacity (messages and bytes); what is beyond waits at the network. Mail the broker has
  * accepted before always enters. A message whose time is over leaves, is counted as expired, and the platform is told.
+ *
+ * Messages lie in the store alone; what memory holds of each does not depend on its size.
  */
 import { Context, Schema } from "effect"
 import { Message } from "./model/Message.js"
@@ -35,11 +37,20 @@ export class Inbox extends Context.Tag("broker/Inbox")<
     readonly unsafeAdd: (transaction: Transaction, item: UndispatchedItem, place?: number) => void
     /** The first of so many places at the end, for mail that is added over several turns: what comes later is behind it. */
     readonly unsafeReserve: (count: number) => number
+    readonly unsafeHas: (id: string) => boolean
+    /** The whole message, read from the store; `undefined` also where its record is damaged. */
     readonly unsafeGet: (id: string) => UndispatchedItem | undefined
-    /** Takes the message out. The caller puts it elsewhere in the same transaction. */
+    /**
+     * Takes the message out. The caller puts it elsewhere in the same transaction. One whose record is damaged stays, and
+     * `undefined` is given.
+     */
     readonly unsafeTake: (transaction: Transaction, id: string) => UndispatchedItem | undefined
-    /** In arrival order. */
-    readonly unsafeList: () => ReadonlyArray<UndispatchedItem>
+    /**
+     * What there is when the first is asked for, in arrival order; with `after` what is behind the message of that id, which
+     * must be there. Each is read from the store when it is asked for, however much later: what has left by then is left out,
+     * and so is what is damaged.
+     */
+    readonly unsafeItems: (after?: string) => IterableIterator<UndispatchedItem>
     readonly unsafeUsage: () => InboxUsage
     /** Calls `listener` whenever something left, until the broker ends. */
     readonly unsafeOnSpace: (listener: () => void) => void

@@ -66,7 +66,7 @@ describe("D8: what goes first, or from the middle, costs the same however much t
         for (const id of odd.toReversed()) assert.strictEqual(inbox.unsafeTake(transaction, id)?.message.id, id)
       })
       assert.deepStrictEqual(
-        inbox.unsafeList().map(({ message }) => message.content),
+        Array.from(inbox.unsafeItems(), ({ message }) => message.content),
         contents.filter((_, n) => n % 2 === 0)
       )
     }).pipe(Effect.provide(core({ network, settings: { ...quiet, inboxMessages: 3_000 } })))
@@ -148,7 +148,7 @@ describe("F26: ids that would be the same file name", () => {
     return Effect.gen(function* () {
       network.deliver(...ids.map((messageId) => ({ messageId, content: `content of ${messageId}` })))
       yield* settled
-      const items = (yield* Inbox).unsafeList().map(({ message }) => [message.id as string, message.content])
+      const items = [...(yield* Inbox).unsafeItems()].map(({ message }) => [message.id as string, message.content])
       assert.deepStrictEqual(
         items,
         ids.map((id) => [id, `content of ${id}`])

@@ -16,7 +16,10 @@ export class FakeStore {
   failure: string | undefined
   /** Records of the largest write so far. */
   largestWrite = 0
+  /** Records that were read so far. */
+  read = 0
   private readonly tables = new Map<string, Map<Key, unknown>>()
+  private readonly damaged = new Set<string>()
   private isHeld = false
   private held: Array<() => void> = []
 
@@ -35,6 +38,11 @@ export class FakeStore {
   dropHeld(): void {
     this.isHeld = false
     this.held = []
+  }
+
+  /** The record can no longer be read; its key is still there. */
+  damage(name: string, key: Key): void {
+    this.damaged.add(`${name}/${key}`)
   }
 
   /** The durable records of a table, in key order. */
@@ -68,12 +76,19 @@ export class FakeStore {
         if (this.isHeld) this.held.push(write)
         else write()
       }),
-    get: <A>({ name }: Table<A>, key: Key) => this.tables.get(name)?.get(key) as A | undefined,
-    range: <A>({ name }: Table<A>, { after, from = "", limit, until }: KeyRange) =>
-      [...(this.tables.get(name) ?? new Map<Key, A>())]
+    get: <A>({ name }: Table<A>, key: Key) => {
+      this.read++
+      return this.damaged.has(`${name}/${key}`) ? undefined : (this.tables.get(name)?.get(key) as A | undefined)
+    },
+    range: <A>({ name }: Table<A>, { after, from = "", limit, until }: KeyRange) => {
+      const found = [...(this.tables.get(name) ?? new Map<Key, A>())]
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
+        .filter(([key]) => !this.damaged.has(`${name}/${key}`))
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>,
+        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>
+      this.read += found.length
+      return found
+    },
     keys: (name) => [...(this.tables.get(name)?.keys() ?? [])].sort(),
     count: <A>({ name }: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) =>
       [...(this.tables.get(name)?.keys() ?? [])].filter((key) => key >= from && key < until).length

@@ -198,7 +198,7 @@ export class World {
 
   dispatch = (index: number, endpoint: KnownEndpoint | undefined) =>
     Effect.gen(this, function* () {
-      const items = (yield* Inbox).unsafeList()
+      const items = [...(yield* Inbox).unsafeItems()]
       const item = items[index % Math.max(1, items.length)]
       if (item === undefined || endpoint === undefined) return
       const message = this.messages.get(item.message.id)!
@@ -269,7 +269,7 @@ export class World {
         yield* this.acknowledge(known, 1_000)
         yield* this.look
       }
-      if ((yield* Inbox).unsafeList().length > 0) yield* this.dispatch(0, last.endpoints[0])
+      if ([...(yield* Inbox).unsafeItems()].length > 0) yield* this.dispatch(0, last.endpoints[0])
       else {
         const { held } = (yield* Ledger).unsafeBooks()
         const isOver = held === 0 && this.network.openIds.length === 0 && this.network.releasedIds.length === 0

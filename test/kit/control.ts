@@ -78,5 +78,7 @@ export const begin = (...events: ReadonlyArray<string>) =>
   Effect.flatMap(ControlDispatcher, (dispatcher) =>
     Effect.forEach(events, (data) => Effect.forkScoped(dispatcher.handle(data)))
   )
-export const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+export const undispatched = Effect.map(Inbox, (inbox) =>
+  Array.from(inbox.unsafeItems(), ({ message }) => message.content)
+)
 export const isThere = (id: string) => Effect.map(Directory, (directory) => directory.unsafeGet(id) !== undefined)

@@ -103,7 +103,7 @@ const makeAsk = Effect.gen(function* () {
         .pipe(Effect.zipLeft(settled))
   }
 })
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 
 describe("addresses", () => {
   it("name an agent, or one endpoint of it, whatever characters they have", () => {
@@ -143,7 +143,7 @@ describe("addresses", () => {
       assert.deepInclude(bob.received[0]!.metadata, { ...metadata, target_endpoint_id: bob.endpointId })
       yield* send("local:bob", "to the agent", { metadata })
       yield* settled
-      const [item] = (yield* Inbox).unsafeList()
+      const [item] = [...(yield* Inbox).unsafeItems()]
       assert.deepInclude(item?.message, { from: "local:default", content: "to the agent" })
       assert.deepInclude(item?.message.metadata, metadata)
       assert.notProperty(item?.message.metadata, "target_endpoint_id")

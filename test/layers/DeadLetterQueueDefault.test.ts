@@ -38,7 +38,7 @@ const retry = (id: string) => Effect.flatMap(DeadLetterQueue, (queue) => queue.r
 const purge = (id: string) => Effect.flatMap(DeadLetterQueue, (queue) => queue.purge(id))
 const show = (id: string) => Effect.flatMap(DeadLetterQueue, (queue) => queue.show(id))
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
-const inbox = Effect.map(Inbox, (service) => service.unsafeList())
+const inbox = Effect.map(Inbox, (service) => [...service.unsafeItems()])
 
 /** Delivers the message and refuses it until it is dead. */
 const bury = (

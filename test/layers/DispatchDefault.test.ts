@@ -27,7 +27,7 @@ const broker = ({ platform = new FakePlatform(), settings = {}, store = new Fake
 
 const dispatch = (id: string, target: string) => Effect.flatMap(Dispatch, (service) => service.dispatch(id, target))
 const refusal = (id: string, target: string) => Effect.flip(dispatch(id, target))
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 
 describe("dispatch", () => {
   it.scoped("to an active endpoint pushes the message, stamped, and takes it out of the inbox", () => {
@@ -188,6 +188,23 @@ describe("a dispatch that fails", () => {
       )
       assert.deepStrictEqual([one.contents, two.contents], [["a"], []])
     }).pipe(Effect.provide(broker({ network })))
+  })
+
+  it.scoped("because the record of the message is damaged leaves it where it is", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      network.deliver({ content: "a" })
+      yield* settled
+      store.damage("inbox", store.keysOf("inbox")[0]!)
+      const { _tag, message } = yield* refusal("a", plugin.endpointId)
+      assert.strictEqual(_tag, "dispatch_failed")
+      assert.include(message, "a is damaged")
+      yield* settled
+      assert.deepStrictEqual(plugin.contents, [])
+      assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 1, inbox: 1, held: 0, unaccounted: 0 })
+    }).pipe(Effect.provide(broker({ network, store })))
   })
 
   it.scoped("because the store cannot be written leaves the message where it is", () => {

@@ -7,7 +7,8 @@ import { Emitters } from "../../src/services/Emitters.js"
 import { Inbox, type UndispatchedItem } from "../../src/services/Inbox.js"
 import { Ledger } from "../../src/services/Ledger.js"
 import { MessageId } from "../../src/services/model/Ids.js"
-import { Store, Transaction } from "../../src/services/Store.js"
+import { ordered } from "../../src/services/model/StoreKey.js"
+import { Store, Transaction, table } from "../../src/services/Store.js"
 import { groundWith, settle } from "../kit/core.js"
 import { FakeStore } from "../kit/FakeStore.js"
 import { commit, pass } from "../kit/steps.js"
@@ -76,7 +77,7 @@ const add = (...items: ReadonlyArray<UndispatchedItem>) =>
     })
   })
 
-const ids = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.id as string))
+const ids = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.id as string))
 
 describe("the inbox", () => {
   it.scoped("lists messages in arrival order and reports each arrival", () => {
@@ -133,6 +134,89 @@ describe("the inbox", () => {
       store.release()
       yield* settle
       assert.strictEqual(freed, 1)
+    }).pipe(Effect.provide(layer({ store })))
+  })
+})
+
+describe("what it holds", () => {
+  it.scoped("lies in the store alone once it is durable", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const inbox = yield* Inbox
+      const added = item("a")
+      store.hold()
+      const transaction = new Transaction()
+      inbox.unsafeAdd(transaction, added)
+      ;(yield* Store).unsafeCommit(transaction)
+      yield* settle
+      assert.strictEqual(inbox.unsafeGet("a"), added, "it can be dispatched before it is durable")
+      store.release()
+      yield* settle
+      assert.notStrictEqual(inbox.unsafeGet("a"), added)
+      assert.deepStrictEqual(inbox.unsafeGet("a"), added)
+    }).pipe(Effect.provide(layer({ store })))
+  })
+
+  it.scoped("is read from there one after the other, as it is asked for", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* add(item("a"), item("b"), item("c"))
+      const before = store.read
+      const listed = (yield* Inbox).unsafeItems()
+      assert.strictEqual(store.read, before)
+      listed.next()
+      assert.strictEqual(store.read, before + 1)
+    }).pipe(Effect.provide(layer({ store })))
+  })
+
+  it.scoped(
+    "is listed as it was at the beginning, each once: what left meanwhile is left out, what came is not in it",
+    () =>
+      Effect.gen(function* () {
+        const inbox = yield* Inbox
+        yield* add(item("a"), item("b"), item("c"), item("d"))
+        const listed = inbox.unsafeItems()
+        const first = listed.next().value as UndispatchedItem
+        yield* commit((transaction) => inbox.unsafeTake(transaction, "b"))
+        yield* add(item("c", { content: "again", bytes: 101 }), item("a", { content: "again", bytes: 101 }), item("e"))
+        const contents = [first, ...listed].map(({ message }) => message.content)
+        assert.deepStrictEqual(contents, ["a", "again", "d"])
+      }).pipe(Effect.provide(layer()))
+  )
+
+  it.scoped("is listed behind a message of it", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* add(item("c"), item("b"), item("a"))
+      const behind = (id: string) => Array.from(inbox.unsafeItems(id), ({ message }) => message.id as string)
+      assert.deepStrictEqual([behind("c"), behind("b"), behind("a")], [["b", "a"], ["a"], []])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.scoped("is in the order of its places, whenever these are taken", () =>
+    Effect.gen(function* () {
+      const inbox = yield* Inbox
+      const place = inbox.unsafeReserve(2)
+      yield* add(item("c"))
+      yield* commit((transaction) => {
+        inbox.unsafeAdd(transaction, item("b"), place + 1)
+        inbox.unsafeAdd(transaction, item("a"), place)
+      })
+      assert.deepStrictEqual(yield* ids, ["a", "b", "c"])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.scoped("is left out and stays, where its record is damaged", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const inbox = yield* Inbox
+      yield* add(item("a"), item("b"))
+      store.damage("inbox", store.keysOf("inbox")[0]!)
+      assert.deepStrictEqual(yield* ids, ["b"])
+      assert.isUndefined(yield* commit((transaction) => inbox.unsafeTake(transaction, "a")))
+      assert.isTrue(inbox.unsafeHas("a"))
+      assert.lengthOf(store.keysOf("inbox"), 2)
+      assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 2, inbox: 2, unaccounted: 0 })
     }).pipe(Effect.provide(layer({ store })))
   })
 })
@@ -239,6 +323,59 @@ describe("A6: after a restart", () => {
       yield* add(item("a")).pipe(Effect.provide(layer({ store })))
       yield* ids.pipe(Effect.provide(layer({ store, reported })))
       assert.deepStrictEqual(reported, [])
+    })
+  })
+
+  it.scoped("L5: what is to be known of the messages is in their keys: none is read", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* add(...Array.from({ length: 50 }, (_, n) => item(`m-${n}`, { bytes: n }))).pipe(
+        Effect.provide(layer({ store }))
+      )
+      const before = store.read
+      yield* Effect.gen(function* () {
+        assert.deepInclude((yield* Inbox).unsafeUsage(), { messages: 50, bytes: 1_225 })
+        assert.isTrue((yield* Inbox).unsafeHas("m-49"))
+        assert.strictEqual(store.read, before)
+      }).pipe(Effect.provide(layer({ store })))
+    })
+  })
+
+  it.scoped("whatever their ids, sizes and times, and under keys of earlier versions", () => {
+    const store = new FakeStore()
+    const odd = [
+      item("plain", { bytes: 0, expiresAt: 60_000 }),
+      item("with/slash", { bytes: 1 }),
+      item("~", { bytes: 2, expiresAt: 60_000.5 }),
+      item("\ud800", { bytes: 2 ** 40, expiresAt: 2 ** 52 }),
+      item("", { bytes: 4 }),
+      item("l".repeat(129), { bytes: 5, expiresAt: 60_001 }),
+      item("at once", { bytes: 6, expiresAt: -1.5 })
+    ]
+    return Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        yield* commit((transaction) =>
+          transaction.put(table<UndispatchedItem>("inbox", 1), ordered(1), item("earlier"))
+        )
+      }).pipe(Effect.provide(layer({ store })))
+      yield* add(...odd.slice(0, -1)).pipe(Effect.provide(layer({ store })))
+      store.hold()
+      yield* Effect.gen(function* () {
+        const inbox = yield* Inbox
+        assert.deepStrictEqual([...inbox.unsafeItems()], [item("earlier"), ...odd.slice(0, -1)])
+        assert.strictEqual(inbox.unsafeUsage().bytes, 100 + 0 + 1 + 2 + 2 ** 40 + 4 + 5)
+        for (const { message } of odd.slice(0, -1)) assert.isTrue(inbox.unsafeHas(message.id), message.id)
+      }).pipe(Effect.provide(layer({ store })))
+      store.release()
+      const removed: Array<string> = []
+      yield* Effect.gen(function* () {
+        yield* add(odd.at(-1)!)
+        yield* pass(60_000)
+        assert.deepStrictEqual(removed, ["at once expired", "plain expired"])
+        yield* pass(1)
+        assert.deepStrictEqual(removed.slice(2).toSorted(), [`${"l".repeat(129)} expired`, "~ expired"])
+        assert.deepStrictEqual(yield* ids, ["earlier", "with/slash", "\ud800", ""])
+      }).pipe(Effect.provide(layer({ store, removed })))
     })
   })
 })

@@ -16,7 +16,7 @@ import { comeBack, drain, jitter, mail, names, pass, quiet, session, settled } f
 const broker = (network: FakeNetwork, settings: Partial<Settings> = {}, variants: CoreOptions["variants"] = {}) =>
   core({ network, settings: { ...quiet, ...settings }, variants })
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 const heldBack = Effect.map(Router, (router) =>
   router.unsafeStatus().heldBack.map(({ destination, waiting }) => ({ destination, waiting }))
 )
@@ -238,7 +238,7 @@ describe("D7: the end of a mailbox", () => {
         yield* unregister(plugin.endpointId)
         yield* settled
         assert.deepStrictEqual(yield* undispatched, left)
-        for (const { originalTarget, reason } of (yield* Inbox).unsafeList()) {
+        for (const { originalTarget, reason } of [...(yield* Inbox).unsafeItems()]) {
           assert.deepStrictEqual(
             { originalTarget, reason },
             {

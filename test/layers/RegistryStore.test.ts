@@ -33,7 +33,7 @@ const stateOf = ({ endpointId }: { readonly endpointId: string }) =>
 const tagOf = (endpoint: { readonly endpointId: string }) => Effect.map(stateOf(endpoint), (state) => state?._tag)
 const unregister = ({ endpointId }: { readonly endpointId: string }) =>
   Effect.flatMap(Registry, (registry) => registry.unregister(endpointId))
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 const resumable = [...withReceipts, "endpoint_resume_v1"]
 
 describe("the grace period", () => {
@@ -311,7 +311,7 @@ describe("A5: mail of an endpoint that ends", () => {
         yield* settled
         assert.isUndefined(yield* tagOf(plugin))
         assert.deepStrictEqual(yield* undispatched, ["in flight", "held"])
-        for (const item of (yield* Inbox).unsafeList()) {
+        for (const item of [...(yield* Inbox).unsafeItems()]) {
           assert.deepInclude(item, { reason: "closed_session_continuation", originalTarget: plugin.endpointId })
         }
         assert.deepStrictEqual(network.accepted, ["in flight", "held"])

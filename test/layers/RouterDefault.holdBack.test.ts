@@ -17,7 +17,7 @@ const broker = (
   { log = [], spread = 1 }: { readonly log?: Array<LogLine>; readonly spread?: number } = {}
 ) => Layer.merge(core({ network, log, settings: { ...quiet, ...settings } }), Layer.scopedDiscard(jitter(spread)))
 
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
 const status = Effect.map(Router, (router) => router.unsafeStatus())
 const heldBack = Effect.map(status, ({ heldBack }) => heldBack.map(({ waiting }) => waiting))

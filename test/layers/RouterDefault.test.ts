@@ -45,7 +45,7 @@ const sent = (from: Session, correlationId: string) =>
     const key = yield* keyOf(from)
     yield* commit((transaction) => index.unsafeAdd(transaction, key, correlationId))
   })
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 const item = (id: string) => Effect.map(Inbox, (inbox) => inbox.unsafeGet(id))
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
 const delivered = (network: FakeNetwork, ...messages: ReadonlyArray<Given>) =>
@@ -207,7 +207,7 @@ describe("what arrives", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {
       yield* delivered(network, { content: "a", messageId: undefined } as unknown as Given)
-      const [first] = (yield* Inbox).unsafeList()
+      const [first] = [...(yield* Inbox).unsafeItems()]
       assert.match(first!.message.id, /^[0-9a-f-]{36}$/)
     }).pipe(Effect.provide(broker({ network })))
   })

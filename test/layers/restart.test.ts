@@ -32,7 +32,7 @@ const life = ({ network = new FakeNetwork(), platform = new FakePlatform(), proc
     ...(processes === undefined ? {} : { processes })
   })
 const tagOf = (id: string) => Effect.map(Directory, (directory) => directory.unsafeGet(id)?.state._tag)
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
 
 describe("D2: after a restart", () => {

@@ -138,7 +138,7 @@ const isOpen = Effect.gen(function* () {
   assert.strictEqual(events.unsafeStatus().state, "open")
 })
 const endpoints = Effect.map(Directory, (directory) => Array.from(directory.unsafeAll(), ({ session }) => session))
-const undispatched = Effect.map(Inbox, (inbox) => inbox.unsafeList().map(({ message }) => message.content))
+const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
 
 describe("control events of the development cloud", () => {
   inWorld("dispatch an unaddressed message, start a session that registers with its token, and end it", (world) =>

@@ -25,7 +25,7 @@ export class DeadLetterBox<A, Outline extends DeadOutline> {
 
   constructor(table: Table<A>, store: Store["Type"], limits: DeadLetterLimits, outlineOf: (entry: A) => Outline) {
     this.limits = limits
-    this.records = new OutlinedTable(table, store, outlineOf, (a, b) => a.at - b.at)
+    this.records = new OutlinedTable(table, store, { outlineOf, order: (a, b) => a.at - b.at })
     for (const [, outline] of this.records.outlines()) this.bytes += bytesOf(outline)
   }
 

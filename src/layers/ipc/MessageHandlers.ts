@@ -36,7 +36,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "messages", (handlers) =>
 
     return handlers
       .handle("send", ({ headers, payload }) => send(callerOf(headers), payload), { uninterruptible: true })
-      .handle("undispatched", () => Effect.sync(() => ({ items: inbox.unsafeList().map(onWire) })))
+      .handle("undispatched", () => Effect.sync(() => ({ items: Array.from(inbox.unsafeItems(), onWire) })))
       .handle(
         "dispatch",
         ({ payload }) =>

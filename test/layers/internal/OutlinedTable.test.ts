@@ -17,7 +17,7 @@ const keyOf = (n: number) => ordered(n)
 
 /** Opens the table over the store as it is. */
 const open = (order?: (a: number, b: number) => number) =>
-  Effect.map(Store, (store) => new OutlinedTable(things, store, ({ n }) => n, order))
+  Effect.map(Store, (store) => new OutlinedTable(things, store, { outlineOf: ({ n }) => n, ...(order && { order }) }))
 const outlines = (opened: OutlinedTable<Thing, number>) => Array.from(opened.outlines(), ([, n]) => n)
 const over = (store: FakeStore) => Layer.provide(store.layer, groundWith({}))
 
@@ -68,6 +68,20 @@ describe("a table of which memory holds outlines", () => {
       assert.isUndefined(yield* commit((transaction) => opened.remove(transaction, keyOf(2))))
       assert.isUndefined(opened.get(keyOf(2)))
       assert.deepStrictEqual([opened.size, store.recordsOf("things")], [0, []])
+    }).pipe(Effect.provide(over(store)))
+  })
+
+  it.scoped("reads no record of which the key tells enough when it is opened", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* commit((transaction) => {
+        for (const n of [1, 2, 3, 4]) transaction.put(things, keyOf(n), thing(n))
+      })
+      store.damage("things", keyOf(4))
+      const numberOf = (key: string) => (key === keyOf(1) ? 1 : key === keyOf(3) ? 3 : undefined)
+      const opened = new OutlinedTable(things, yield* Store, { outlineOf: ({ n }) => -n, outlineOfKey: numberOf })
+      assert.deepStrictEqual(outlines(opened), [1, -2, 3])
+      assert.strictEqual(store.read, 2, "of the second and the damaged one")
     }).pipe(Effect.provide(over(store)))
   })
 })
