@@ -227,6 +227,8 @@ export const settings = {
   ),
   requests: count(4_096, "Requests that are not answered yet; one of each connection is taken beside them"),
   frameBytes: bytes(MiB, "Largest frame of a plugin"),
+  inboxLists: count(4, "Lists of undispatched messages that are written at a time; others wait in order"),
+  inboxListMs: ms(30_000, "How long such a list waits for that, and for its client to read on"),
   jsonDepth: count(64, "Deepest nesting of JSON"),
   headersMs: ms(10_000, "How long a client may take to send the headers of a request"),
   bodyMs: ms(30_000, "How long it may take to send the whole request"),

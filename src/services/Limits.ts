@@ -13,6 +13,7 @@ export type LimitName =
   | "request_bytes"
   | "json_depth"
   | "frame_bytes"
+  | "inbox_lists"
 
 export class Limits extends Context.Tag("broker/Limits")<
   Limits,

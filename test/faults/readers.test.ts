@@ -1,3 +1,4 @@
+import { connect } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { eventually, type RunningBroker, startBroker } from "../kit/broker.js"
@@ -14,6 +15,7 @@ import {
   untilState
 } from "../kit/endToEnd.js"
 import { makeFlood } from "../kit/flood.js"
+import { head } from "../kit/rawHttp.js"
 
 const patience = { timeout: 60_000 }
 const MiB = 1024 * 1024
@@ -94,6 +96,58 @@ describe("D6: a plugin that stops reading", { timeout: 60_000 + flood * 50 }, ()
         )
         yield* booksBalance(broker, 100 + meanwhile.length + taken.length)
       })
+  )
+})
+
+/** A connection that asks for these targets at once and reads nothing; closed when the test ends. */
+const unreadConnection = (broker: RunningBroker, targets: ReadonlyArray<string>) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const socket = connect(broker.port, "127.0.0.1").on("error", () => undefined)
+      socket.pause()
+      const lines = [`Host: 127.0.0.1:${broker.port}`, `Authorization: Bearer ${broker.token}`]
+      socket.write(targets.map((target) => head(`GET ${target}`, lines)).join(""))
+      return socket
+    }),
+    (socket) => Effect.sync(() => socket.destroy())
+  )
+
+describe("D6: the list of undispatched messages, asked for by one who does not read", patience, () => {
+  it.scopedLive("forty times at once, costs the broker no memory, holds up nobody, and is cut off", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker({ settings: { inboxLists: 1, inboxListMs: 700 } })
+      const session = yield* startSession(broker)
+      const block = "x".repeat(1_000_000)
+      const send = yield* makeFlood(broker, session)
+      for (const content of numbers(24)) yield* send(`local:${session.agent}`, content + block)
+      const list = Effect.map(broker.call("GET", "/v1/undispatched"), ({ body }) =>
+        body.items.map(({ content }: { readonly content: string }) => content.replace(block, ""))
+      )
+      assert.deepStrictEqual(yield* list, numbers(24))
+      const before = residentBytes(broker.pid)
+      let most = before
+      let slowest = 0
+
+      const unread = yield* unreadConnection(broker, Array(40).fill("/v1/undispatched"))
+      yield* eventually(
+        Effect.suspend(() => {
+          const asked = performance.now()
+          return Effect.map(broker.status, ({ limits_hit }) => {
+            slowest = Math.max(slowest, performance.now() - asked)
+            most = Math.max(most, residentBytes(broker.pid))
+            return limits_hit.inbox_lists
+          })
+        }),
+        (cut) => cut === 1
+      )
+      assert.isBelow(most - before, 100 * MiB)
+      assert.isBelow(slowest, 2_000)
+
+      // Those that waited behind the first went with it.
+      unread.destroy()
+      assert.deepStrictEqual(yield* list, numbers(24))
+      assert.deepStrictEqual((yield* broker.status).limits_hit, { inbox_lists: 1 })
+    })
   )
 })
 

@@ -1,19 +1,24 @@
 /** Sending, and the undispatched inbox. */
 import { HttpApiBuilder } from "@effect/platform"
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { BrokerConfig } from "../../services/BrokerConfig.js"
 import { Dispatch } from "../../services/Dispatch.js"
 import { Inbox, type UndispatchedItem } from "../../services/Inbox.js"
 import { Admitted } from "../../services/ipc/Auth.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
-import { DispatchNotAllowed } from "../../services/model/Errors.js"
+import { UndispatchedMessage, type UndispatchedPage } from "../../services/ipc/MessageGroup.js"
+import { Limits } from "../../services/Limits.js"
+import { BadRequest, DispatchNotAllowed } from "../../services/model/Errors.js"
 import { text } from "../../services/model/Metadata.js"
 import { callerOf } from "./caller.js"
+import { makeListings } from "./listings.js"
 import { makeSend } from "./send.js"
+
+const encoded = Schema.encodeSync(UndispatchedMessage)
 
 const onWire = ({ message, originalTarget, reason }: UndispatchedItem) => {
   const correlationId = text(message.metadata, "correlation_id")
-  return {
+  return encoded({
     id: message.id,
     arrived_at: new Date(message.arrivedAt).toISOString(),
     sender_address: message.from,
@@ -24,25 +29,47 @@ const onWire = ({ message, originalTarget, reason }: UndispatchedItem) => {
     ...(originalTarget === undefined ? {} : { original_target_endpoint_id: originalTarget }),
     ...(correlationId === undefined ? {} : { original_correlation_id: correlationId }),
     source_message_id: message.id
+  })
+}
+
+/** So many at most. */
+function* wireItems(items: Iterable<UndispatchedItem>, limit = Number.POSITIVE_INFINITY) {
+  let left = limit
+  for (const item of items) {
+    yield onWire(item)
+    if (--left === 0) return
   }
 }
 
 export const layer = HttpApiBuilder.group(IpcApi, "messages", (handlers) =>
   Effect.gen(function* () {
-    const { pluginsMayDispatch } = yield* BrokerConfig
+    const config = yield* BrokerConfig
     const send = yield* makeSend
     const inbox = yield* Inbox
     const dispatch = yield* Dispatch
+    const listings = makeListings(config, yield* Limits)
+
+    const listed = ({ after, limit }: typeof UndispatchedPage.Type) =>
+      Effect.suspend(() => {
+        if (after !== undefined && !inbox.unsafeHas(after)) {
+          return Effect.fail(
+            new BadRequest({
+              message: `"after" must be the id of an undispatched message; ${after} is none (any more).`
+            })
+          )
+        }
+        return Effect.succeed(wireItems(inbox.unsafeItems(after), limit === undefined ? undefined : Number(limit)))
+      })
 
     return handlers
       .handle("send", ({ headers, payload }) => send(callerOf(headers), payload), { uninterruptible: true })
-      .handle("undispatched", () => Effect.sync(() => ({ items: Array.from(inbox.unsafeItems(), onWire) })))
+      .handleRaw("undispatched", ({ request, urlParams }) => listings.answer(request, listed(urlParams)))
       .handle(
         "dispatch",
         ({ payload }) =>
           Effect.gen(function* () {
             const { role } = yield* Admitted
-            if (!pluginsMayDispatch && role !== "operator") {
+            if (!config.pluginsMayDispatch && role !== "operator") {
               return yield* new DispatchNotAllowed({
                 message: "On this broker only the operator hands undispatched messages to endpoints."
               })

@@ -6,6 +6,7 @@ import { IpcApi } from "../../services/ipc/IpcApi.js"
 import { LedgerAudit } from "../../services/LedgerAudit.js"
 import { StoreNotReadable } from "../../services/model/Errors.js"
 import { StoreInspection } from "../../services/StoreInspection.js"
+import { breakOff } from "./longAnswers.js"
 
 /**
  * An answer that waits behind others of its connection gathers in memory, and nobody is told when the connection ends
@@ -18,10 +19,6 @@ const isNext = (request: HttpServerRequest.HttpServerRequest) =>
       : Effect.void
   )
 
-/** The platform would end the answer as if it were whole. */
-const breakOff = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.sync(() => NodeHttpServerRequest.toServerResponse(request).destroy())
-
 export const layer = HttpApiBuilder.group(IpcApi, "operatorStore", (handlers) =>
   Effect.gen(function* () {
     const { inspect, lines, verify } = yield* StoreInspection
@@ -31,9 +28,12 @@ export const layer = HttpApiBuilder.group(IpcApi, "operatorStore", (handlers) =>
       .handle("verify", () => verify)
       .handleRaw("export", ({ request }) =>
         Effect.map(Effect.zipRight(isNext(request), lines), (all) =>
-          HttpServerResponse.stream(Stream.encodeText(Stream.onError(all, () => breakOff(request))), {
-            contentType: "application/x-ndjson"
-          })
+          HttpServerResponse.stream(
+            Stream.encodeText(Stream.onError(all, () => Effect.sync(() => breakOff(request)))),
+            {
+              contentType: "application/x-ndjson"
+            }
+          )
         )
       )
       .handle("ledger", () => audit)

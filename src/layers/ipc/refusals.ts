@@ -14,7 +14,8 @@ export interface AnyRefusal {
   readonly message: string
 }
 
-const contentType = "application/json; charset=utf-8"
+/** Of every answer in JSON. */
+export const contentType = "application/json; charset=utf-8"
 /** What a refused client may still send before it is cut off. */
 const drainBytes = 16 * 1024 * 1024
 /** How long a client that is told to go may take to do so. */

@@ -54,6 +54,22 @@ export const UndispatchedMessage = Schema.Struct({
   source_message_id: Schema.String
 })
 
+const PageSize = Schema.String.pipe(
+  Schema.filter((value) => /^[1-9][0-9]{0,3}$/.test(value) && Number(value) <= 1_000),
+  Schema.annotations({
+    description: "a whole number from 1 to 1000",
+    jsonSchema: { type: "integer", minimum: 1, maximum: 1_000 }
+  })
+)
+
+/** Without them the list is whole. */
+export const UndispatchedPage = Schema.Struct({
+  /** So many at most. */
+  limit: optional(PageSize),
+  /** Those behind the message of this id. */
+  after: optional(NonEmpty)
+})
+
 /** In arrival order. */
 export const UndispatchedList = Schema.Struct({ items: Schema.Array(UndispatchedMessage) })
 
@@ -86,8 +102,15 @@ export class MessageGroup extends HttpApiGroup.make("messages")
   )
   .add(
     HttpApiEndpoint.get("undispatched", "/v1/undispatched")
+      .setUrlParams(UndispatchedPage)
       .addSuccess(UndispatchedList)
-      .annotate(OpenApi.Description, "The undispatched messages, in arrival order.")
+      .annotate(
+        OpenApi.Description,
+        "The undispatched messages, in arrival order: all of them, or with `limit` so many, with `after` those behind the " +
+          "message of that id. A long list is written as it is read. Each message that is there from beginning to end is in " +
+          "it once; one that is dispatched meanwhile may be left out, and so is one whose record is damaged. A client that " +
+          "stops reading is cut off after a while; where many lists are read at once, others wait and may be refused."
+      )
   )
   .add(
     HttpApiEndpoint.post("dispatch", "/v1/dispatch")

@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { startBroker } from "../../kit/broker.js"
 import { inboxOf, refused, sharedBroker, startSession } from "../../kit/endToEnd.js"
+import { Pipeline } from "../../kit/pipeline.js"
+import { head } from "../../kit/rawHttp.js"
 
 const path = "/v1/undispatched"
 const isoTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
@@ -71,6 +73,63 @@ describe("GET /v1/undispatched", () => {
           listed.filter((content: string) => contents.includes(content)),
           contents
         )
+      }
+    })
+  )
+
+  it.scopedLive("gives a part: so many, and those behind one of them", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker()
+      const session = yield* startSession(broker)
+      const contents = ["a", "b", "c", "d", "e"]
+      for (const content of contents) yield* session.send(`local:${session.agent}`, content)
+      const items = yield* inboxOf(broker, ...contents)
+      const page = (query: string) =>
+        Effect.map(broker.call("GET", `${path}?${query}`), ({ body }) =>
+          body.items.map(({ content }: { content: string }) => content).join("")
+        )
+      assert.strictEqual(yield* page("limit=2"), "ab")
+      assert.strictEqual(yield* page(`limit=2&after=${items[1].id}`), "cd")
+      assert.strictEqual(yield* page(`limit=1000&after=${items[3].id}`), "e")
+      assert.strictEqual(yield* page(`after=${items[4].id}`), "")
+      for (const limit of ["0", "1001", "-1", "1.5", "many", ""]) {
+        refused(yield* broker.call("GET", `${path}?limit=${limit}`), 400, "bad_request", "limit", "1 to 1000")
+      }
+      refused(yield* broker.call("GET", `${path}?limit=1&limit=2`), 400, "bad_request", "limit")
+      refused(yield* broker.call("GET", `${path}?after=nobody`), 400, "bad_request", "after", "nobody")
+      refused(yield* broker.call("GET", `${path}?after=`), 400, "bad_request", "after")
+      yield* broker.call("POST", "/v1/dispatch", { undispatched_id: items[0].id, target_endpoint_id: session.id })
+      refused(yield* broker.call("GET", `${path}?after=${items[0].id}`), 400, "bad_request", "after")
+    })
+  )
+
+  it.scopedLive("is whole and in its place among other answers, also where it is long", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker()
+      const session = yield* startSession(broker)
+      const contents = Array.from({ length: 7 }, (_, n) => `${n} ${"ä€".repeat(10_000)}`)
+      for (const content of contents) yield* session.send(`local:${session.agent}`, content)
+      const items = yield* inboxOf(broker, ...contents)
+      const lines = [`Host: 127.0.0.1:${broker.port}`, `Authorization: Bearer ${broker.token}`]
+      const asked = [`GET ${path}`, "GET /health", `HEAD ${path}`, `GET ${path}?limit=1`, `GET ${path}`, "GET /nothing"]
+      const pipeline = new Pipeline(broker.port)
+      const answers = yield* Effect.promise(() =>
+        pipeline.exchange(
+          Buffer.from(asked.map((line) => head(line, lines)).join("")),
+          asked.map((line) => line.split(" ")[0]!)
+        )
+      )
+      pipeline.close()
+      assert.deepStrictEqual(
+        answers.map(({ status }) => status),
+        [200, 200, 200, 200, 200, 404]
+      )
+      const [whole, , , page, again] = answers.map(({ text }) => text)
+      assert.strictEqual(whole, JSON.stringify({ items }))
+      assert.strictEqual(again, whole)
+      assert.strictEqual(page, JSON.stringify({ items: items.slice(0, 1) }))
+      for (const n of [0, 2, 4]) {
+        assert.strictEqual(answers[n]!.headers["content-type"], "application/json; charset=utf-8")
       }
     })
   )
