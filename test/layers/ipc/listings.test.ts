@@ -143,6 +143,8 @@ describe("of several lists", () => {
       const answer = yield* Fiber.join(second)
       assert.isTrue(Either.isLeft(answer) && answer.left._tag === "broker_busy" && answer.left.retryable)
       assert.strictEqual(refused(), 1)
+      yield* settle
+      assert.deepStrictEqual(began, ["a"])
       yield* latch.open
       assert.isTrue(Either.isRight(yield* Fiber.join(first)))
       assert.isTrue(Either.isRight(yield* Fiber.join(third)))
