@@ -30,6 +30,7 @@ const iso = (ms: number) => new Date(ms).toISOString()
 const optionally = <K extends string, V>(key: K, value: V | undefined) =>
   (value === undefined ? {} : { [key]: value }) as { readonly [P in K]?: V }
 const states = { Active: "active", Reconnecting: "reconnecting", Closed: "closed" } as const
+const troubles = { Full: "full", Failing: "failing" } as const
 
 export const layer: Layer.Layer<
   BrokerStatus,
@@ -119,6 +120,7 @@ export const layer: Layer.Layer<
         isLongAway(control) &&
           `The platform's control events have not been heard since ${iso(control.since)}${control.lastFailure ? `: ${control.lastFailure}` : ""}.`,
         health._tag === "Failing" && `The store cannot be written: ${health.reason}.`,
+        health._tag === "Full" && `No new mail is taken, and mail that is here still leaves: ${health.reason}.`,
         ...storeWarnings(storeReport),
         (isNearly(usage.messages, usage.capacityMessages) || isNearly(usage.bytes, usage.capacityBytes)) &&
           `The undispatched inbox is nearly full (${usage.messages} messages, ${usage.bytes} bytes).`,
@@ -174,7 +176,7 @@ export const layer: Layer.Layer<
         store: {
           ...(health._tag === "Healthy"
             ? { healthy: true }
-            : { healthy: false, since: iso(health.since), reason: health.reason }),
+            : { healthy: false, state: troubles[health._tag], since: iso(health.since), reason: health.reason }),
           ...optionally("findings", findingsOf(storeReport))
         },
         sockets: { open: openSockets, limit: config.sockets },

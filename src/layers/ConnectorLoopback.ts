@@ -13,6 +13,7 @@ import {
   type Link,
   type OutboundMessage,
   type SendError,
+  SendOutcomeUnknown,
   type SendReceipt,
   SendRejected
 } from "../services/Connector.js"
@@ -144,12 +145,21 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
       }
 
       const rejected = (code: string, reason: string) => new SendRejected({ code, reason })
+      /** Its receiver may have it already; its sender must not rely on it. */
+      const unwritten =
+        ({ messageId }: OutboundMessage) =>
+        () =>
+          new SendOutcomeUnknown({ messageId, reason: "the broker cannot write it to its store" })
 
       const send = (message: OutboundMessage) =>
         Effect.suspend((): Effect.Effect<SendReceipt, SendError> => {
           const before = waiting.get(message.messageId) ?? accepted.get(message.messageId)
-          // The first time it may not be durable yet.
-          if (before !== undefined) return Effect.as(store.flush, before)
+          if (before !== undefined) {
+            // The first time it may not be durable yet.
+            const written = new Transaction()
+            written.isBarrier = true
+            return store.unsafeCommitWithin(written).pipe(Effect.mapError(unwritten(message)), Effect.as(before))
+          }
           const sender = message.agent ?? accountId
           if (!isProperText(sender)) {
             return rejected("address_invalid", "the sender has no address, because its agent id is no proper text")
@@ -197,16 +207,14 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           const receipt = { messageId: message.messageId, status }
           const mayBeKnown = message.mayBeKnown === true
           const item = { ...itemOf(key, record, destination), mayBeKnown }
-          return Effect.async((resume) => {
-            keep(item)
-            waiting.set(message.messageId, receipt)
-            const transaction = new Transaction()
-            transaction.put(records, key, record)
-            transaction.onDurable(() => resume(Effect.succeed(receipt)))
-            // Before the handler, which may accept at once: what it deletes must be there.
-            store.unsafeCommit(transaction)
-            handler?.([item])
-          })
+          keep(item)
+          waiting.set(message.messageId, receipt)
+          const transaction = new Transaction()
+          transaction.put(records, key, record)
+          // Before the handler, which may accept at once: what it deletes must be there.
+          const written = store.unsafeCommitWithin(transaction)
+          handler?.([item])
+          return written.pipe(Effect.mapError(unwritten(message)), Effect.as(receipt))
         })
 
       const remember = (messageId: string) => {

@@ -16,13 +16,12 @@ import {
   subjectsOf
 } from "../services/model/ControlEvent.js"
 import { EndpointEvent } from "../services/model/EndpointLifecycle.js"
-import type { DispatchFailed, StoreUnavailable } from "../services/model/Errors.js"
 import { Registry } from "../services/Registry.js"
 import { Spawner } from "../services/Spawner.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeLanes } from "./internal/lanes.js"
 import { makeSharing } from "./internal/sharing.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 
 export const layer: Layer.Layer<
   ControlDispatcher,
@@ -33,7 +32,7 @@ export const layer: Layer.Layer<
   Effect.gen(function* () {
     const config = yield* BrokerConfig
     const outcomes = yield* ControlOutcomes
-    const { dispatch } = yield* Dispatch
+    const { unsafeDispatch } = yield* Dispatch
     const registry = yield* Registry
     const directory = yield* Directory
     const spawner = yield* Spawner
@@ -44,8 +43,7 @@ export const layer: Layer.Layer<
     const inLanes = makeLanes()
     const share = makeSharing<ControlOutcome>()
 
-    const untilHealthy = Schedule.spaced(config.backoffMs)
-    const healthy = storeIsHealthy(store).pipe(Effect.retry(untilHealthy), Effect.orDie)
+    const healthy = storeCommits(store).pipe(Effect.retry(Schedule.spaced(config.backoffMs)), Effect.orDie)
 
     const commit = (decide: (transaction: Transaction) => void) =>
       Effect.suspend(() => {
@@ -66,19 +64,18 @@ export const layer: Layer.Layer<
         outcome
       )
 
-    const isUnavailable = (error: DispatchFailed | StoreUnavailable): error is StoreUnavailable =>
-      error._tag === "store_unavailable"
-
     /** Does it, and says what became of it; both are durable then. */
     const perform = (event: ControlEvent): Effect.Effect<ControlOutcome> => {
       const { key } = event
       switch (event._tag) {
         case "DispatchUndispatched":
-          return dispatch(event.undispatchedId, event.targetEndpointId, settle(key, applied)).pipe(
-            Effect.retry({ while: isUnavailable, schedule: untilHealthy }),
-            Effect.as(applied),
-            Effect.catchAll(({ message }) => answer(key, failed(message)))
-          )
+          return Effect.suspend(() => {
+            const transaction = new Transaction()
+            const refusal = unsafeDispatch(transaction, event.undispatchedId, event.targetEndpointId)
+            if (refusal !== undefined) return answer(key, failed(refusal.message))
+            settle(key, applied)(transaction)
+            return Effect.as(store.commit(transaction), applied)
+          })
         case "ForceUnregister":
           return commit((transaction) => {
             const endpoint = directory.unsafeGet(event.endpointId)
@@ -144,15 +141,13 @@ export const layer: Layer.Layer<
 
     spawner.unsafeOnRegistered((endpointId, undispatchedId) => {
       if (undispatchedId === undefined || !config.spawnBinds) return
-      run(
-        dispatch(undispatchedId, endpointId).pipe(
-          Effect.retry({ while: isUnavailable, schedule: untilHealthy }),
-          // The message stays in the inbox, for the owner to hand over.
-          Effect.catchAll(({ message }) =>
-            Effect.sync(() => log.unsafeLog("warn", "spawn_binding_failed", { endpoint_id: endpointId, message }))
-          )
-        )
-      )
+      const bind = commit((transaction) => {
+        const refusal = unsafeDispatch(transaction, undispatchedId, endpointId)
+        if (refusal === undefined) return
+        // The message stays in the inbox, for the owner to hand over.
+        log.unsafeLog("warn", "spawn_binding_failed", { endpoint_id: endpointId, message: refusal.message })
+      })
+      run(Effect.zipRight(healthy, bind))
     })
 
     return { handle }

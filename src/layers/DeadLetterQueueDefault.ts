@@ -8,7 +8,7 @@ import { Directory, type Endpoint } from "../services/Directory.js"
 import { Inbox } from "../services/Inbox.js"
 import type { DeadEntry, DeadRetried } from "../services/ipc/DeadLetterGroup.js"
 import { Mailboxes } from "../services/Mailboxes.js"
-import { DeadLetterNotRetryable, DeadLetterUnknown } from "../services/model/Errors.js"
+import { DeadLetterNotRetryable, DeadLetterUnknown, type StoreUnavailable } from "../services/model/Errors.js"
 import { isDeeperThan } from "../services/model/Json.js"
 import { isExpired } from "../services/model/Message.js"
 import { text } from "../services/model/Metadata.js"
@@ -19,7 +19,7 @@ import { Presence } from "../services/Presence.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Store, Transaction } from "../services/Store.js"
 import { routeView } from "./internal/routeView.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 
 const iso = (ms: number) => new Date(ms).toISOString()
 
@@ -54,7 +54,7 @@ export const layer: Layer.Layer<
     const store = yield* Store
     const clock = yield* Effect.clock
     const view = routeView(directory, yield* CorrelationIndex)
-    const isHealthy = storeIsHealthy(store)
+    const canCommit = storeCommits(store)
 
     // -- looking -------------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ export const layer: Layer.Layer<
 
     // -- retrying ------------------------------------------------------------------------------------------------------
 
-    const refused = (message: string): Effect.Effect<DeadRetried, DeadLetterNotRetryable> =>
+    const refused = (message: string): Effect.Effect<DeadRetried, DeadLetterNotRetryable | StoreUnavailable> =>
       new DeadLetterNotRetryable({ message })
 
     const endpointOf = ({ endpointId, message, recipient }: DeadLetter): Endpoint | undefined => {
@@ -134,7 +134,7 @@ export const layer: Layer.Layer<
       deadLetters.unsafeRevive(transaction, key)
       const retried =
         endpoint === undefined ? toInbox(transaction, id, letter) : toMailbox(transaction, id, letter, endpoint)
-      return Effect.as(store.commit(transaction), retried)
+      return Effect.as(store.unsafeCommitWithin(transaction), retried)
     }
 
     const toMailbox = (transaction: Transaction, id: string, letter: DeadLetter, endpoint: Endpoint): DeadRetried => {
@@ -178,7 +178,7 @@ export const layer: Layer.Layer<
         return refused(`What the report ${id} says of ${laneOf(report)} is no longer so; purge it.`)
       }
       const retried: DeadRetried = { id, to: "outbox" }
-      return Effect.as(store.commit(transaction), retried)
+      return Effect.as(store.unsafeCommitWithin(transaction), retried)
     }
 
     /** False when there is none of this id. One whose record is damaged can be purged as well. */
@@ -200,7 +200,7 @@ export const layer: Layer.Layer<
 
       // What is decided is waited for, also when whoever asked goes away.
       retry: (id) =>
-        isHealthy.pipe(
+        canCommit.pipe(
           Effect.zipRight(
             withDead(id, (found) =>
               found.kind === "message"
@@ -212,11 +212,11 @@ export const layer: Layer.Layer<
         ),
 
       purge: (id) =>
-        isHealthy.pipe(
+        canCommit.pipe(
           Effect.zipRight(
-            Effect.suspend((): Effect.Effect<void, DeadLetterUnknown> => {
+            Effect.suspend((): Effect.Effect<void, DeadLetterUnknown | StoreUnavailable> => {
               const transaction = new Transaction()
-              return purgeInto(transaction, id) ? store.commit(transaction) : unknown(id)
+              return purgeInto(transaction, id) ? store.unsafeCommitWithin(transaction) : unknown(id)
             })
           ),
           Effect.uninterruptible
@@ -224,12 +224,12 @@ export const layer: Layer.Layer<
 
       purgeAll: Effect.uninterruptible(
         Effect.zipRight(
-          isHealthy,
+          canCommit,
           Effect.suspend(() => {
             const transaction = new Transaction()
             const all = list()
             for (const { id } of all) purgeInto(transaction, id)
-            return Effect.as(store.commit(transaction), all.length)
+            return Effect.as(store.unsafeCommitWithin(transaction), all.length)
           })
         )
       )

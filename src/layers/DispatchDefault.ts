@@ -6,11 +6,11 @@ import { Emitters } from "../services/Emitters.js"
 import { EventLog } from "../services/EventLog.js"
 import { Inbox } from "../services/Inbox.js"
 import { Mailboxes } from "../services/Mailboxes.js"
-import { DispatchFailed } from "../services/model/Errors.js"
+import { DispatchFailed, type StoreUnavailable } from "../services/model/Errors.js"
 import { stampDispatched, text } from "../services/model/Metadata.js"
 import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Store, Transaction } from "../services/Store.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 
 export const layer: Layer.Layer<
   Dispatch,
@@ -26,38 +26,42 @@ export const layer: Layer.Layer<
     const emitters = yield* Emitters
     const store = yield* Store
     const log = yield* EventLog
-    const isHealthy = storeIsHealthy(store)
+
+    const unsafeDispatch: Dispatch["Type"]["unsafeDispatch"] = (transaction, undispatchedId, targetEndpointId) => {
+      if (!inbox.unsafeHas(undispatchedId)) {
+        return new DispatchFailed({ message: `unknown undispatched_id: ${undispatchedId}` })
+      }
+      const target = directory.unsafeGet(targetEndpointId)
+      if (target === undefined) {
+        return new DispatchFailed({ message: `target endpoint not found: ${targetEndpointId}` })
+      }
+      const taken = inbox.unsafeTake(transaction, undispatchedId)
+      if (taken === undefined) {
+        return new DispatchFailed({
+          message: `the record of ${undispatchedId} is damaged; the next start of the broker sets it aside`
+        })
+      }
+      const message = { ...taken.message, metadata: stampDispatched(taken.message.metadata, undispatchedId) }
+      mailboxes.unsafeDeliver(transaction, target.key, { message, token: undefined, kind: "moved" })
+      const correlationId = text(message.metadata, "correlation_id")
+      if (correlationId !== undefined) replies.unsafeRecord(transaction, target.key, correlationId)
+      emitters.unsafeDispatched(transaction, undispatchedId, target.id)
+      log.unsafeLog("info", "undispatched_dispatched", { undispatched_id: undispatchedId, endpoint_id: target.id })
+      return undefined
+    }
 
     return {
-      dispatch: (undispatchedId, targetEndpointId, alongside) =>
-        Effect.gen(function* () {
-          if (!inbox.unsafeHas(undispatchedId)) {
-            return yield* new DispatchFailed({ message: `unknown undispatched_id: ${undispatchedId}` })
-          }
-          const target = directory.unsafeGet(targetEndpointId)
-          if (target === undefined) {
-            return yield* new DispatchFailed({ message: `target endpoint not found: ${targetEndpointId}` })
-          }
-          yield* isHealthy
-          const transaction = new Transaction()
-          const taken = inbox.unsafeTake(transaction, undispatchedId)
-          if (taken === undefined) {
-            return yield* new DispatchFailed({
-              message: `the record of ${undispatchedId} is damaged; the next start of the broker sets it aside`
-            })
-          }
-          const message = { ...taken.message, metadata: stampDispatched(taken.message.metadata, undispatchedId) }
-          mailboxes.unsafeDeliver(transaction, target.key, { message, token: undefined, kind: "moved" })
-          const correlationId = text(message.metadata, "correlation_id")
-          if (correlationId !== undefined) replies.unsafeRecord(transaction, target.key, correlationId)
-          emitters.unsafeDispatched(transaction, undispatchedId, target.id)
-          log.unsafeLog("info", "undispatched_dispatched", {
-            undispatched_id: undispatchedId,
-            endpoint_id: target.id
+      unsafeDispatch,
+      dispatch: (undispatchedId, targetEndpointId) =>
+        Effect.zipRight(
+          storeCommits(store),
+          Effect.suspend((): Effect.Effect<void, DispatchFailed | StoreUnavailable> => {
+            const transaction = new Transaction()
+            return (
+              unsafeDispatch(transaction, undispatchedId, targetEndpointId) ?? store.unsafeCommitWithin(transaction)
+            )
           })
-          alongside?.(transaction)
-          yield* store.commit(transaction)
-        })
+        )
     }
   })
 )

@@ -10,7 +10,7 @@ import { StoreUnavailable } from "../services/model/Errors.js"
 import { ordered, under } from "../services/model/StoreKey.js"
 import { Store } from "../services/Store.js"
 import * as tables from "./internal/messageTables.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 
 const everything = { from: "", until: "~" }
 /** How often a moment is looked for at which nothing is on its way. */
@@ -60,7 +60,7 @@ export const layer: Layer.Layer<LedgerAudit, never, DeadLetters | Directory | Le
       }
 
       return {
-        audit: storeIsHealthy(store).pipe(
+        audit: storeCommits(store).pipe(
           Effect.zipRight(isSettled.pipe(Effect.repeat({ until: (settled) => settled, times: tries - 1 }))),
           Effect.map(count)
         )

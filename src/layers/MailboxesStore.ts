@@ -118,7 +118,7 @@ export const layer: Layer.Layer<
       if (letter.stored === "live") {
         countAccepted(letter)
         // What its arrival wrote, the conversation it may be answered in, is durable before; a store that fails holds up nothing.
-        if (store.unsafeHealth()._tag === "Healthy") transaction.isBarrier = true
+        if (store.unsafeHealth()._tag !== "Failing") transaction.isBarrier = true
         transaction.onDurable(() => accept([letter]))
       } else {
         quota.add(-1, -letter.message.bytes)
@@ -211,10 +211,10 @@ export const layer: Layer.Layer<
 
     // -- time ----------------------------------------------------------------------------------------------------------
 
-    /** Stores what has waited too long for its receipt, once the store can be written. Returns when to look again. */
+    /** Stores what has waited too long for its receipt, once the store takes mail. Returns when to look again. */
     const spill = (transaction: Transaction, at: number): number | undefined => {
       const { due, next } = livePushes.due(at, ledger.unsafeAccepted())
-      if (due.length > 0 && store.unsafeHealth()._tag === "Failing") {
+      if (due.length > 0 && store.unsafeHealth()._tag !== "Healthy") {
         livePushes.putBack(due)
         return at + config.spillAgeMs
       }
@@ -299,7 +299,7 @@ export const layer: Layer.Layer<
           if (letter.pushedAt !== undefined) awaitReceipt(mailbox, letter)
           return true
         }
-        if (kind === "new" && (!quota.admits(mailbox, message.bytes) || store.unsafeHealth()._tag === "Failing")) {
+        if (kind === "new" && (!quota.admits(mailbox, message.bytes) || store.unsafeHealth()._tag !== "Healthy")) {
           return false
         }
         write(transaction, mailbox, state.write(letter))

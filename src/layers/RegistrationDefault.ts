@@ -15,6 +15,7 @@ import {
   EndpointUnknown,
   IpcChannelMissing,
   ReattachPidMismatch,
+  type StoreUnavailable,
   TooManyEndpoints
 } from "../services/model/Errors.js"
 import { EndpointId } from "../services/model/Ids.js"
@@ -28,7 +29,7 @@ import { Store, Transaction } from "../services/Store.js"
 import { mintUuid } from "./internal/minting.js"
 import { platformRefusal } from "./internal/platformRefusal.js"
 import { platformRegistration } from "./internal/platformRegistration.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 import { tokenMatcher } from "./internal/tokens.js"
 
 export const layer: Layer.Layer<
@@ -73,7 +74,7 @@ export const layer: Layer.Layer<
           : Effect.succeed(channel)
       })
 
-    const isHealthy = storeIsHealthy(store)
+    const canCommit = storeCommits(store)
 
     const notReconnecting = (endpoint: Endpoint) =>
       new EndpointNotReconnecting({ message: `Endpoint "${endpoint.id}" is in use on its plugin's channel.` })
@@ -110,7 +111,7 @@ export const layer: Layer.Layer<
       channel: Channel,
       processStart: ProcessStart | undefined
     ) =>
-      Effect.suspend((): Effect.Effect<Registered, EndpointNotReconnecting> => {
+      Effect.suspend((): Effect.Effect<Registered, EndpointNotReconnecting | StoreUnavailable> => {
         const transaction = new Transaction()
         const event = EndpointEvent.Resumed({ channel: channel.id })
         if (registry.unsafeApply(transaction, endpoint, event)._tag === "Ignored") return notReconnecting(endpoint)
@@ -118,7 +119,7 @@ export const layer: Layer.Layer<
         leases.unsafeResume(endpoint)
         resolveSpawn(transaction, request, endpoint)
         log.unsafeLog("info", "endpoint_resumed", { endpoint_id: endpoint.id, plugin_pid: channel.pluginPid })
-        return Effect.as(store.commit(transaction), {
+        return Effect.as(store.unsafeCommitWithin(transaction), {
           endpointId: endpoint.id,
           ownerToken: endpoint.ownerToken,
           resumed: true,
@@ -191,7 +192,7 @@ export const layer: Layer.Layer<
         )
         resolveSpawn(transaction, request, endpoint)
         leases.unsafeWatch(endpoint)
-        yield* store.commit(transaction)
+        yield* store.unsafeCommitWithin(transaction)
         return {
           endpointId: endpoint.id,
           ownerToken: endpoint.ownerToken,
@@ -208,7 +209,7 @@ export const layer: Layer.Layer<
             now: new Date(clock.unsafeCurrentTimeMillis()).toISOString(),
             taskHintMax: config.taskHintMax
           })
-          yield* isHealthy
+          yield* canCommit
           const processStart = yield* liveness.startOf(request.plugin_pid)
           const channel = yield* currentChannel(request.plugin_pid)
           const left = request.resume ? yield* named(request.resume) : findLeft(session, channel)
@@ -239,7 +240,7 @@ export const layer: Layer.Layer<
             tokenMatcher(endpoint.ownerToken)
           )
           if (stranger?._tag === "endpoint_owner_token_mismatch") return yield* stranger
-          yield* isHealthy
+          yield* canCommit
           const { undelivered } = mailboxes.unsafeUsage(endpoint.key)
           const transaction = new Transaction()
           const event = EndpointEvent.Reattached({ channel: channel.id })
@@ -250,7 +251,7 @@ export const layer: Layer.Layer<
           registry.unsafeHandOver(transaction, endpoint, pluginPid, processStart)
           leases.unsafeResume(endpoint)
           log.unsafeLog("info", "endpoint_reattached", { endpoint_id: endpoint.id, undelivered })
-          yield* store.commit(transaction)
+          yield* store.unsafeCommitWithin(transaction)
           return undelivered
         })
     }

@@ -27,6 +27,7 @@ import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { RetryQueue } from "../services/RetryQueue.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { Store, Transaction, table } from "../services/Store.js"
+import { storeCommits } from "./internal/storeChecks.js"
 import { supervised } from "./internal/supervised.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
@@ -183,11 +184,13 @@ export const layer: Layer.Layer<
       return transition
     }
 
-    /** Sends an event to each of these endpoints, in one commit. */
-    const applyToEach = (endpoints: Iterable<Registered>, event: EndpointEvent) => {
-      const transaction = new Transaction()
-      for (const endpoint of [...endpoints]) unsafeApply(transaction, endpoint, event)
-      store.unsafeCommit(transaction)
+    /** Sends each of these endpoints an event, in a commit of its own: their mail together may be more than one should write. */
+    const applyToEach = (endpoints: Iterable<Registered>, event: (endpoint: Registered) => EndpointEvent) => {
+      for (const endpoint of [...endpoints]) {
+        const transaction = new Transaction()
+        unsafeApply(transaction, endpoint, event(endpoint))
+        store.unsafeCommit(transaction)
+      }
     }
 
     const sweeper = yield* makeSweeper("endpoints", (at) => {
@@ -198,7 +201,7 @@ export const layer: Layer.Layer<
         if (endpoint.state.deadline <= at) due.push(endpoint)
         else next = Math.min(next, endpoint.state.deadline)
       }
-      applyToEach(due, EndpointEvent.GraceExpired())
+      applyToEach(due, () => EndpointEvent.GraceExpired())
       return Number.isFinite(next) ? next : undefined
     })
 
@@ -232,7 +235,7 @@ export const layer: Layer.Layer<
 
     yield* Effect.sync(() => {
       const gone = Array.from(byKey.values()).filter((endpoint) => !isAlive(endpoint))
-      applyToEach(gone, EndpointEvent.PluginExited())
+      applyToEach(gone, () => EndpointEvent.PluginExited())
     }).pipe(Effect.schedule(Schedule.spaced(livenessIntervalMs)), supervised("liveness"))
 
     return {
@@ -297,28 +300,29 @@ export const layer: Layer.Layer<
 
       unsafeApply,
 
-      unsafeChannelReplaced: (transaction, from, to) => {
-        const event = EndpointEvent.ChannelReplaced({ from: from.id, to: to.id })
-        for (const endpoint of [...(byChannel.get(from.id) ?? [])]) unsafeApply(transaction, endpoint, event)
+      unsafeChannelReplaced: (from, to) => {
+        applyToEach(byChannel.get(from.id) ?? [], () => EndpointEvent.ChannelReplaced({ from: from.id, to: to.id }))
         byChannel.delete(from.id)
       },
 
-      unsafeChannelClosed: (transaction, channel) => {
-        for (const endpoint of [...(byChannel.get(channel.id) ?? [])]) {
-          const event = EndpointEvent.ChannelClosed({ channel: channel.id, pluginAlive: isAlive(endpoint) })
-          unsafeApply(transaction, endpoint, event)
-        }
-        byChannel.delete(channel.id)
+      unsafeChannelClosed: ({ id }) => {
+        applyToEach(byChannel.get(id) ?? [], (endpoint) =>
+          EndpointEvent.ChannelClosed({ channel: id, pluginAlive: isAlive(endpoint) })
+        )
+        byChannel.delete(id)
       },
 
       unregister: (id) =>
-        Effect.suspend(() => {
-          const endpoint = directory.unsafeGet(id)
-          if (endpoint === undefined) return Effect.void
-          const transaction = new Transaction()
-          unsafeApply(transaction, endpoint, EndpointEvent.Unregistered())
-          return store.commit(transaction)
-        })
+        Effect.zipRight(
+          storeCommits(store),
+          Effect.suspend(() => {
+            const endpoint = directory.unsafeGet(id)
+            if (endpoint === undefined) return Effect.void
+            const transaction = new Transaction()
+            unsafeApply(transaction, endpoint, EndpointEvent.Unregistered())
+            return store.unsafeCommitWithin(transaction)
+          })
+        )
     }
   })
 )

@@ -1,12 +1,12 @@
 /** Applies the rules on outbound metadata and hands messages to the connector. */
 import { Cause, Effect, Exit, Layer, Option } from "effect"
-import { Connector, type OutboundMessage, type SendError } from "../services/Connector.js"
+import { Connector, type OutboundMessage, type SendError, SendOutcomeUnknown } from "../services/Connector.js"
 import { CorrelationIndex } from "../services/CorrelationIndex.js"
 import { Credentials } from "../services/Credentials.js"
 import type { Endpoint } from "../services/Directory.js"
 import { EventLog } from "../services/EventLog.js"
 import type { IdempotencyKeys } from "../services/IdempotencyKeys.js"
-import { SendRefused, SendUnavailable, SendUnknown } from "../services/model/Errors.js"
+import { SendRefused, SendUnavailable, SendUnknown, type StoreUnavailable } from "../services/model/Errors.js"
 import type { EndpointKey } from "../services/model/Ids.js"
 import { type Metadata, refuseOutbound, stampOutbound, text } from "../services/model/Metadata.js"
 import { refuseAway } from "../services/model/Ownership.js"
@@ -14,9 +14,9 @@ import { ReplyCorrelations } from "../services/ReplyCorrelations.js"
 import { Sender, type SendRefusal, type SendRequest, type Sent } from "../services/Sender.js"
 import { SendQueue } from "../services/SendQueue.js"
 import { Store, Transaction } from "../services/Store.js"
-import { makeIdempotentSends, type SendIds } from "./internal/idempotentSends.js"
+import { makeIdempotentSends, type SendIds, sentUnwritten } from "./internal/idempotentSends.js"
 import { mintTrace, mintUuid } from "./internal/minting.js"
-import { refuseUnstored } from "./internal/storeIsHealthy.js"
+import { refuseNewMail } from "./internal/storeChecks.js"
 
 type Receipt = Pick<Sent, "messageId" | "status">
 
@@ -60,7 +60,7 @@ export const layer: Layer.Layer<
         underWay.set(key, (others ?? 0) + 1)
       }
       correlations.unsafeAdd(transaction, endpoint, correlationId)
-      return (outcome: Exit.Exit<unknown, SendError>) => {
+      return (outcome: Exit.Exit<unknown, SendError | StoreUnavailable>) => {
         const count = underWay.get(key)
         if (count === undefined) return
         const isUnsent = surelyNotSent(outcome)
@@ -96,10 +96,20 @@ export const layer: Layer.Layer<
     }
 
     /** Keeps the message until the network can be reached. `undefined` when too many wait. */
-    const enqueue = (endpoint: Endpoint, outbound: OutboundMessage): Effect.Effect<Receipt> | undefined => {
+    const enqueue = (
+      endpoint: Endpoint,
+      outbound: OutboundMessage
+    ): Effect.Effect<Receipt, SendOutcomeUnknown> | undefined => {
       const transaction = new Transaction()
       if (!sendQueue.unsafeAdd(transaction, endpoint.key, outbound)) return undefined
-      return Effect.as(store.commit(transaction), { messageId: outbound.messageId, status: "queued" })
+      return Effect.mapBoth(store.unsafeCommitWithin(transaction), {
+        onSuccess: () => ({ messageId: outbound.messageId, status: "queued" as const }),
+        onFailure: () =>
+          new SendOutcomeUnknown({
+            messageId: outbound.messageId,
+            reason: "the broker cannot write to its store that it waits for the network"
+          })
+      })
     }
 
     const deliver = (
@@ -107,7 +117,7 @@ export const layer: Layer.Layer<
       outbound: OutboundMessage,
       mayWait: boolean
     ): Effect.Effect<Receipt, SendError> =>
-      Effect.suspend(() => {
+      Effect.suspend((): Effect.Effect<Receipt, SendError> => {
         if (!mayWait) return connector.send(outbound)
         // Behind what waits already.
         const queued = sendQueue.unsafeHas(endpoint.key) ? enqueue(endpoint, outbound) : undefined
@@ -115,7 +125,7 @@ export const layer: Layer.Layer<
         return Effect.catchTag(
           connector.send(outbound),
           "ConnectorUnavailable",
-          (error) => enqueue(endpoint, outbound) ?? Effect.fail(error)
+          (error): Effect.Effect<Receipt, SendError> => enqueue(endpoint, outbound) ?? error
         )
       })
 
@@ -136,10 +146,8 @@ export const layer: Layer.Layer<
     ): Effect.Effect<Sent, SendRefusal> => {
       const concluded = announce(transaction, endpoint.key, correlationId)
       const mustWait = holdsBack(transaction, endpoint.key, request.idempotencyKey !== undefined)
-      const durable = Effect.unsafeMakeLatch()
-      transaction.onDurable(() => durable.unsafeOpen())
       // Before it is sent: forgetting it must come after it in the store, too.
-      store.unsafeCommit(transaction)
+      const durable = store.unsafeCommitWithin(transaction)
       const outbound = {
         messageId,
         to: request.to,
@@ -154,11 +162,11 @@ export const layer: Layer.Layer<
         requireLive: request.requireLive,
         ...(mayBeKnown ? { mayBeKnown } : {})
       }
-      return (mustWait ? durable.await : Effect.void).pipe(
+      return (mustWait ? durable : Effect.void).pipe(
         Effect.zipRight(deliver(endpoint, outbound, request.store)),
         Effect.onExit((outcome) => Effect.sync(() => concluded(outcome))),
         Effect.mapError(sendRefusal),
-        Effect.zipLeft(durable.await),
+        Effect.zipLeft(Effect.mapError(durable, sentUnwritten)),
         Effect.map((receipt) => ({ ...receipt, replyResolved }))
       )
     }
@@ -169,7 +177,7 @@ export const layer: Layer.Layer<
           const refusal =
             refuseAway(endpoint) ??
             refuseOutbound(request.metadata, [endpoint.id, ...endpoint.aliases]) ??
-            refuseUnstored(store)
+            refuseNewMail(store)
           if (refusal !== undefined) return refusal
           const { correlationId, replyResolved } = correlationFor(endpoint, request.metadata)
           const newIds = () => ({ messageId: mintUuid(), correlationId, mayBeKnown: false })
@@ -184,12 +192,16 @@ export const layer: Layer.Layer<
 )
 
 /** Where its outcome is not known it may have arrived: then an answer may come. */
-const surelyNotSent = (outcome: Exit.Exit<unknown, SendError>): boolean =>
+const surelyNotSent = (outcome: Exit.Exit<unknown, SendError | StoreUnavailable>): boolean =>
   Exit.isFailure(outcome) &&
   Option.exists(Cause.failureOption(outcome.cause), ({ _tag }) => _tag !== "SendOutcomeUnknown")
 
-const sendRefusal = (error: SendError): SendUnavailable | SendUnknown | SendRefused => {
+const sendRefusal = (
+  error: SendError | StoreUnavailable
+): SendUnavailable | SendUnknown | SendRefused | StoreUnavailable => {
   switch (error._tag) {
+    case "store_unavailable":
+      return error
     case "ConnectorUnavailable":
       return new SendUnavailable({ message: error.message, retryable: true })
     case "SendOutcomeUnknown":

@@ -21,7 +21,7 @@ import { Store, Transaction, table } from "../services/Store.js"
 import { findExecutable, isDirectory } from "./internal/executables.js"
 import { idInKey } from "./internal/idInKey.js"
 import { startProcess } from "./internal/startProcess.js"
-import { storeIsHealthy } from "./internal/storeIsHealthy.js"
+import { storeCommits } from "./internal/storeChecks.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 const Pending = Schema.Struct({
@@ -154,7 +154,7 @@ export const layerWith = ({
       // -- starting ----------------------------------------------------------------------------------------------------
 
       const refused = (detail: string) => new SpawnRefused({ detail })
-      const healthy = storeIsHealthy(store).pipe(Effect.retry(Schedule.spaced(config.backoffMs)), Effect.orDie)
+      const healthy = storeCommits(store).pipe(Effect.retry(Schedule.spaced(config.backoffMs)), Effect.orDie)
 
       /** Durable before the session is: whatever happens in between, it is not started again. */
       const announce = ({ token, undispatchedId }: SpawnOrder) =>

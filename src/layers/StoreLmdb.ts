@@ -11,10 +11,12 @@ import { StoreInspection } from "../services/StoreInspection.js"
 import { type StoreError, type StoreFindings, StoreReport } from "../services/StoreReport.js"
 import { groupCommit } from "./internal/groupCommit.js"
 import { storedMail } from "./internal/storedMail.js"
-import { freeDisk, makeDriver } from "./lmdb/driver.js"
+import { supervised } from "./internal/supervised.js"
+import { makeDriver } from "./lmdb/driver.js"
 import { makeInspection } from "./lmdb/inspection.js"
 import { type Migrations, migrations } from "./lmdb/migrations.js"
 import { openStore } from "./lmdb/openStore.js"
+import { freeDisk, Room, type Shortage } from "./lmdb/room.js"
 import { copyStore } from "./lmdb/salvage.js"
 import { salvageWith } from "./lmdb/salvageProcess.js"
 
@@ -24,7 +26,7 @@ export interface StoreLmdbOptions {
   readonly migrations?: Migrations
   /** Gathered as everything is read at the opening; by default what mailboxes ask for. */
   readonly summaries?: ReadonlyArray<KeySummary<unknown>>
-  /** How the room on the disk is told; looked at once in `freeDiskMs` while something is written. */
+  /** How the room on the disk is told; looked at every `freeDiskMs`. */
   readonly freeDisk?: typeof freeDisk
   readonly freeDiskMs?: number
   /** So much of what is changed during an export is kept for it, in bytes; beyond that it breaks off. */
@@ -42,11 +44,12 @@ export const layerWith = (
 ): Layer.Layer<Store | StoreReport | StoreInspection, StoreError, BrokerConfig | EventLog | Paths> =>
   Layer.scopedContext(
     Effect.gen(function* () {
-      const { backoffMaxMs, freeDiskBytes } = yield* BrokerConfig
+      const { backoffMaxMs, freeDiskBytes, storeWaitMs } = yield* BrokerConfig
       const { storeDirectory: directory } = yield* Paths
       const log = yield* EventLog
       const known = options.migrations ?? migrations
-      const room = options.freeDisk ?? freeDisk
+      const free = options.freeDisk ?? freeDisk
+      const clock = yield* Effect.clock
 
       const { engine, findings, summaries } = yield* openStore({
         directory,
@@ -54,16 +57,15 @@ export const layerWith = (
         summaries: options.summaries ?? [storedMail],
         salvage: options.salvageProgram === undefined ? copyStore : salvageWith(options.salvageProgram),
         compactAboveBytes: options.compactAboveBytes ?? 64 * MiB,
-        freeDisk: room,
+        freeDisk: free,
         freeDiskBytes
       })
       tell(log, findings)
+      const room = new Room(directory, freeDiskBytes, () => clock.unsafeCurrentTimeMillis())
       let damaged = 0
       const driver = makeDriver(engine, {
         directory,
-        freeDiskBytes,
-        freeDiskMs: options.freeDiskMs ?? 1_000,
-        freeDisk: room,
+        room,
         migrations: known,
         summaries,
         snapshotBytes: options.snapshotBytes ?? 64 * MiB,
@@ -78,7 +80,17 @@ export const layerWith = (
           Effect.timeoutOption(closeMs)
         )
       )
-      const store = yield* groupCommit(driver, log, { base: 100, cap: backoffMaxMs })
+      const look = Effect.map(
+        Effect.promise(() => free(directory)),
+        (bytes) => {
+          const before = room.shortage()
+          room.seen(bytes)
+          tellRoom(log, before, room.shortage())
+        }
+      )
+      yield* look
+      yield* Effect.delay(look, options.freeDiskMs ?? 1_000).pipe(Effect.forever, supervised("free_disk"))
+      const store = yield* groupCommit(driver, log, { base: 100, cap: backoffMaxMs, waitMs: storeWaitMs })
       const report: StoreReport["Type"] = { opened: findings, unsafeDamaged: () => damaged }
       const inspection = makeInspection(driver, directory)
       return Context.make(Store, store).pipe(Context.add(StoreReport, report), Context.add(StoreInspection, inspection))
@@ -86,6 +98,11 @@ export const layerWith = (
   )
 
 export const layer = layerWith()
+
+const tellRoom = (log: EventLog["Type"], before: Shortage | undefined, now: Shortage | undefined) => {
+  if (before === undefined && now !== undefined) log.unsafeLog("warn", "store_full", { reason: now.reason })
+  if (before !== undefined && now === undefined) log.unsafeLog("info", "store_has_room")
+}
 
 const tell = (log: EventLog["Type"], findings: StoreFindings) => {
   const { compacted, migrated, salvaged, setAside, setAsideFile } = findings

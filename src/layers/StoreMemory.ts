@@ -30,8 +30,9 @@ const makeDriver = (): StoreDriver => {
   }
 
   return {
-    write: async (ops) => {
-      for (const op of ops) apply(op)
+    write: async (batch) => {
+      for (const { ops } of batch) for (const op of ops) apply(op)
+      return batch.length
     },
     get: <A>(table: Table<A>, key: Key) =>
       Option.getOrUndefined(RedBlackTree.findFirst(tables.get(table.name) ?? empty, key)) as A | undefined,
@@ -50,7 +51,11 @@ export const layer: Layer.Layer<Store | StoreReport | StoreInspection, never, Br
     Effect.gen(function* () {
       const config = yield* BrokerConfig
       const log = yield* EventLog
-      const store = yield* groupCommit(makeDriver(), log, { base: 100, cap: config.backoffMaxMs })
+      const store = yield* groupCommit(makeDriver(), log, {
+        base: 100,
+        cap: config.backoffMaxMs,
+        waitMs: config.storeWaitMs
+      })
       return Context.make(Store, store).pipe(
         Context.add(StoreReport, { opened: nothingFound(0), unsafeDamaged: () => 0 }),
         Context.add(StoreInspection, {

@@ -139,7 +139,11 @@ export const settings = {
   inboxBytes: bytes(64 * MiB, "Bytes the inbox takes"),
   deadLetters: count(10_000, "Dead letters kept; the oldest goes first"),
   deadLetterBytes: bytes(GiB, "Bytes dead letters take; the oldest goes first"),
-  freeDiskBytes: bytes(256 * MiB, "Nothing is stored while the disk has less than this free"),
+  freeDiskBytes: bytes(
+    256 * MiB,
+    "No new mail is taken while the disk has less than this free; mail that is here still leaves"
+  ),
+  storeWaitMs: ms(3_000, "How long a request waits for a store that fails before it is answered with 503"),
   deadLetterMs: ms(30 * 24 * hour, "How long a dead letter is kept"),
   holdBackMessages: count(10_000, "Messages taken behind one that cannot be stored"),
   holdBackBytes: bytes(64 * MiB, "Their bytes"),

@@ -9,14 +9,18 @@ export class Dispatch extends Context.Tag("broker/Dispatch")<
   Dispatch,
   {
     /**
-     * Moves the message from the inbox to the end of the endpoint's mailbox, in one commit; done when that is durable. The
-     * target is looked up first: when it is not there, the message keeps its place in the inbox. A target that is
-     * reconnecting gets it when it is back. What `alongside` adds is part of the same commit.
+     * Moves the message from the inbox to the end of the endpoint's mailbox. The target is looked up first: when it is not there,
+     * the message keeps its place in the inbox, and why is returned. A target that is reconnecting gets it when it is back.
      */
+    readonly unsafeDispatch: (
+      transaction: Transaction,
+      undispatchedId: string,
+      targetEndpointId: string
+    ) => DispatchFailed | undefined
+    /** The same in a commit of its own; done when that is durable. */
     readonly dispatch: (
       undispatchedId: string,
-      targetEndpointId: string,
-      alongside?: (transaction: Transaction) => void
+      targetEndpointId: string
     ) => Effect.Effect<void, DispatchFailed | StoreUnavailable>
   }
 >() {}

@@ -11,6 +11,7 @@ import type { Channel } from "./Channels.js"
 import type { Endpoint } from "./Directory.js"
 import type { ProcessStart } from "./Liveness.js"
 import type { EndpointEvent, Transition } from "./model/EndpointLifecycle.js"
+import type { StoreUnavailable } from "./model/Errors.js"
 import type { EndpointId } from "./model/Ids.js"
 import type { Session } from "./model/Session.js"
 import type { Transaction } from "./Store.js"
@@ -53,11 +54,11 @@ export class Registry extends Context.Tag("broker/Registry")<
     readonly unsafeSetTaskHint: (transaction: Transaction, endpoint: Endpoint, taskHint: string) => void
     /** Something happened to the endpoint: decides and performs. */
     readonly unsafeApply: (transaction: Transaction, endpoint: Endpoint, event: EndpointEvent) => Transition
-    /** A newer channel of the same plugin: it carries the endpoints on. */
-    readonly unsafeChannelReplaced: (transaction: Transaction, from: Channel, to: Channel) => void
-    /** A channel ended. */
-    readonly unsafeChannelClosed: (transaction: Transaction, channel: Channel) => void
+    /** A newer channel of the same plugin: it carries the endpoints on. Each is committed for itself. */
+    readonly unsafeChannelReplaced: (from: Channel, to: Channel) => void
+    /** A channel ended. Each of its endpoints is committed for itself. */
+    readonly unsafeChannelClosed: (channel: Channel) => void
     /** Ends the endpoint as its plugin or owner wishes. Unknown ids are fine. Done when durable. */
-    readonly unregister: (id: string) => Effect.Effect<void>
+    readonly unregister: (id: string) => Effect.Effect<void, StoreUnavailable>
   }
 >() {}

@@ -8,6 +8,7 @@
 
 import type { Effect } from "effect"
 import { Context } from "effect"
+import type { StoreUnavailable } from "./model/Errors.js"
 
 /** A kind of record. Values are JSON: what `JSON.parse(JSON.stringify(value))` keeps. */
 export interface Table<A> {
@@ -76,22 +77,32 @@ export interface KeySummary<S> {
   add(summary: S, bytes: Uint8Array, start: number, end: number): void
 }
 
+/** `since` is epoch milliseconds; `reason` says with figures what is wrong, without a full stop. */
 export type StoreHealth =
   | { readonly _tag: "Healthy" }
-  /** Commits fail and are retried. `since` is epoch milliseconds; `reason` is a sentence. */
+  /** There is too little room for new mail, and none is to be admitted. Commits go on: what is here can leave. */
+  | { readonly _tag: "Full"; readonly since: number; readonly reason: string }
+  /** Commits fail and are retried. */
   | { readonly _tag: "Failing"; readonly since: number; readonly reason: string }
 
 export class Store extends Context.Tag("broker/Store")<
   Store,
   {
     /**
-     * Takes the transaction; transactions become durable whole and in the order of these calls, all that wait together in one
-     * write. `onDurable` effects run in that order afterwards. A write that fails is retried, in order, until it succeeds:
-     * what was decided stays decided, and the outside waits. A transaction without records runs its effects at once, unless it is a barrier.
+     * Takes the transaction; transactions become durable whole and in the order of these calls. Those that wait together are
+     * one write as far as it stays small, for a write needs room on the disk beside all that is there. `onDurable` effects run in
+     * order afterwards. A write that fails is retried, in order, until it succeeds: what was decided stays decided, and the
+     * outside waits. A transaction without records runs its effects at once, unless it is a barrier.
      *
-     * Look at `unsafeHealth` before taking on new work: what is handed over while the store fails waits in memory.
+     * Look at `unsafeHealth` before taking on new work: what is handed over while the store fails waits in memory, and new mail
+     * that is stored while it is full takes the room that all other work needs.
      */
     readonly unsafeCommit: (transaction: Transaction) => void
+    /**
+     * `unsafeCommit` for work that somebody waits for: the effect is done when the transaction is durable, and fails once the
+     * store has been failing for a while. The transaction stays decided then, and is written when the store works again.
+     */
+    readonly unsafeCommitWithin: (transaction: Transaction) => Effect.Effect<void, StoreUnavailable>
     /** `unsafeCommit`, done when durable. */
     readonly commit: (transaction: Transaction) => Effect.Effect<void>
     /** The durable record. Sees nothing of transactions that are not durable yet. */

@@ -3,7 +3,15 @@ import { Effect, Layer } from "effect"
 import { groupCommit, type StoreDriver } from "../../src/layers/internal/groupCommit.js"
 import { EventLog } from "../../src/services/EventLog.js"
 import { StoreNotReadable } from "../../src/services/model/Errors.js"
-import { type Key, type KeyRange, type Op, Store, type Table, table } from "../../src/services/Store.js"
+import {
+  type Key,
+  type KeyRange,
+  type Op,
+  Store,
+  type Table,
+  type Transaction,
+  table
+} from "../../src/services/Store.js"
 import { StoreInspection } from "../../src/services/StoreInspection.js"
 import { nothingFound, type StoreFindings, StoreReport } from "../../src/services/StoreReport.js"
 
@@ -14,10 +22,14 @@ export class FakeStore {
   damagedSince = 0
   /** Why writes fail at the moment; `undefined` when they work. */
   failure: string | undefined
+  /** Why there is no room for new mail at the moment. */
+  shortage: { readonly since: number; readonly reason: string } | undefined
   /** Records of the largest write so far. */
   largestWrite = 0
   /** Records that were read so far. */
   read = 0
+  /** Is told of each transaction that is handed to a write. */
+  onTransaction: (transaction: Transaction) => void = () => undefined
   private readonly tables = new Map<string, Map<Key, unknown>>()
   private readonly damaged = new Set<string>()
   private isHeld = false
@@ -65,13 +77,16 @@ export class FakeStore {
   }
 
   private readonly driver: StoreDriver = {
-    write: (ops) =>
+    shortage: () => this.shortage,
+    write: (batch) =>
       new Promise((resolve, reject) => {
+        batch.forEach(this.onTransaction)
+        const ops = batch.flatMap((transaction) => transaction.ops)
         const write = () => {
           if (this.failure !== undefined) return reject(new Error(this.failure))
           this.largestWrite = Math.max(this.largestWrite, ops.length)
           for (const op of ops) this.apply(op)
-          resolve()
+          resolve(batch.length)
         }
         if (this.isHeld) this.held.push(write)
         else write()
@@ -97,7 +112,7 @@ export class FakeStore {
   readonly layer = Layer.mergeAll(
     Layer.scoped(
       Store,
-      Effect.flatMap(EventLog, (log) => groupCommit(this.driver, log, { base: 100, cap: 30_000 }))
+      Effect.flatMap(EventLog, (log) => groupCommit(this.driver, log, { base: 100, cap: 30_000, waitMs: 3_000 }))
     ),
     Layer.sync(StoreReport, () => ({ opened: this.findings, unsafeDamaged: () => this.damagedSince })),
     Layer.succeed(StoreInspection, { inspect: notOnDisk, verify: notOnDisk, lines: notOnDisk })

@@ -10,6 +10,7 @@ import { WebSocket } from "ws"
 import { environmentName, type SettingName } from "../../src/services/BrokerConfig.js"
 import type { Status } from "../../src/services/ipc/OperatorGroup.js"
 import type { BrokerFrame, MessageReceived } from "../../src/services/ipc/StreamFrame.js"
+import { onOwnDisk, seenFromOutside } from "./ownDisk.js"
 import { removed } from "./removed.js"
 import { type Exited, idleProcess, type StartedProcess, startProcess } from "./startedProcess.js"
 
@@ -91,6 +92,8 @@ export interface BrokerOptions {
   readonly environment?: Record<string, string>
   /** Another program than the built broker. */
   readonly program?: string
+  /** Its files lie on a disk of its own, of so many bytes, which is gone when it ends; only where `hasOwnDisks` (`ownDisk.ts`). */
+  readonly diskBytes?: number
 }
 
 /** Connections are kept, and given up before the broker does so. */
@@ -130,9 +133,12 @@ const request = (
 export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningBroker, never, Scope.Scope> =>
   Effect.gen(function* () {
     const userData = options.userData ?? (yield* temporaryDirectory)
+    const { diskBytes } = options
+    const program = [process.execPath, options.program ?? dist("programs/broker.js")]
+    const [command, ...args] = diskBytes === undefined ? program : onOwnDisk(userData, diskBytes, program)
     const child = yield* startProcess({
-      command: process.execPath,
-      args: [options.program ?? dist("programs/broker.js")],
+      command: command!,
+      args,
       env: { ...environmentOf(userData, options.settings ?? {}), ...options.environment }
     })
     const line = yield* child.firstLine
@@ -140,9 +146,12 @@ export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningB
       const { code, stderr } = yield* child.ended
       throw new Error(`the broker ended with ${code}: ${stderr}`)
     }
+    /** Where the test finds what the broker calls that. */
+    const seen = (path: string) => (diskBytes === undefined ? path : seenFromOutside(child.pid, path))
     const ready: { readonly url: string; readonly discoveryFile: string; readonly logFile: string } = JSON.parse(line)
-    const directory = ready.discoveryFile.slice(0, -"/discovery.json".length)
-    const token: string = JSON.parse(readFileSync(ready.discoveryFile, "utf8")).bearerToken
+    const directory = seen(ready.discoveryFile.slice(0, -"/discovery.json".length))
+    const logFile = seen(ready.logFile)
+    const token: string = JSON.parse(readFileSync(join(directory, "discovery.json"), "utf8")).bearerToken
     const operatorToken: string = JSON.parse(readFileSync(join(directory, "operator.json"), "utf8")).operatorToken
     const operator = (method: string, path: string) =>
       request(ready.url, method, path, { authorization: `Bearer ${operatorToken}` }, undefined)
@@ -155,14 +164,14 @@ export const startBroker = (options: BrokerOptions = {}): Effect.Effect<RunningB
       pid: child.pid,
       token,
       operatorToken,
-      logFile: ready.logFile,
+      logFile,
       process: child,
       call: (method, path, body, headers = {}) =>
         request(ready.url, method, path, { authorization: `Bearer ${token}`, ...headers }, body),
       operator,
       status: Effect.map(operator("GET", "/v1/operator/status"), ({ body }) => body as Status),
       logLines: () =>
-        readFileSync(ready.logFile, "utf8")
+        readFileSync(logFile, "utf8")
           .split("\n")
           .filter((line) => line !== "")
           .map((line) => JSON.parse(line)),

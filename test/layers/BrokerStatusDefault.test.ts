@@ -178,6 +178,24 @@ describe("a warning is shown", () => {
     }).pipe(Effect.provide(broker({ control: () => control })))
   })
 
+  it.scoped("while there is too little room for new mail", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      store.shortage = { since: 5, reason: "the disk has 3 MiB free" }
+      const { store: told } = yield* status
+      assert.deepStrictEqual(told, {
+        healthy: false,
+        state: "full",
+        since: new Date(5).toISOString(),
+        reason: "the disk has 3 MiB free"
+      })
+      assert.include(
+        yield* warnings,
+        "No new mail is taken, and mail that is here still leaves: the disk has 3 MiB free."
+      )
+    }).pipe(Effect.provide(broker({ store })))
+  })
+
   it.scoped("while the store cannot be written", () => {
     const store = new FakeStore()
     return Effect.gen(function* () {
@@ -189,6 +207,7 @@ describe("a warning is shown", () => {
       yield* settled
       assert.deepStrictEqual((yield* status).store, {
         healthy: false,
+        state: "failing",
         since: new Date(5).toISOString(),
         reason: "no space left"
       })

@@ -283,6 +283,8 @@ describe("over a restart", () => {
       (one, gateway) =>
         Effect.gen(function* () {
           store.hold()
+          // Marks are no mail.
+          store.shortage = { since: 0, reason: "the disk has 3 MiB free" }
           gateway.deliver(...names("m", 3_000))
           yield* heard(gateway, one.send)
           const marked = store.recordsOf<{ readonly upTo: number }>("gateway_marks")[0]!.upTo

@@ -216,6 +216,65 @@ describe("a store that cannot be written", () => {
   })
 })
 
+describe("a store with too little room", () => {
+  it.scoped(
+    "takes no new mail, and what it holds leaves: to plugins that come back, from the inbox, at the end of an endpoint",
+    () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        yield* jitter(1)
+        const away = yield* session(11)
+        const ending = yield* session(12)
+        const live = yield* session(13)
+        away.drop()
+        ending.drop()
+        yield* settled
+        network.deliver(mail(away.endpointId, "a"), mail(ending.endpointId, "b"), { content: "c" })
+        yield* settled
+        store.shortage = { since: 0, reason: "the disk has 3 MiB free" }
+        network.deliver(mail(away.endpointId, "new"), { content: "unaddressed" }, mail(live.endpointId, "live"))
+        yield* settled
+        assert.deepStrictEqual([...network.releasedIds].sort(), ["new", "unaddressed"])
+        yield* drain(live)
+        assert.deepStrictEqual(network.accepted, ["a", "b", "c", "live"], "D6: live delivery needs no room")
+        yield* comeBack(away)
+        yield* drain(away)
+        assert.deepStrictEqual(away.contents, ["a"])
+        yield* (yield* Registry).unregister(ending.endpointId)
+        yield* (yield* Dispatch).dispatch("c", live.endpointId)
+        yield* settled
+        yield* drain(live)
+        assert.deepStrictEqual([yield* undispatched, live.contents], [["b"], ["live", "c"]])
+        assert.strictEqual(yield* Effect.map(session(14), ({ contents }) => contents.length), 0)
+        away.drop()
+        store.shortage = undefined
+        yield* pass(10_000)
+        yield* settled
+        assert.deepStrictEqual([...network.accepted].sort(), ["a", "b", "c", "live", "new", "unaddressed"])
+        assert.deepInclude(yield* books, { accepted: 6, delivered: 3, held: 1, inbox: 2, unaccounted: 0 })
+      }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+    }
+  )
+
+  it.scoped("stores no push that waits for its receipt, until there is room", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      store.shortage = { since: 0, reason: "the disk has 3 MiB free" }
+      network.deliver(mail(plugin.endpointId, "live"))
+      yield* pass(10_000)
+      assert.deepStrictEqual([network.accepted, store.recordsOf("mail")], [[], []])
+      store.shortage = undefined
+      yield* pass(10_000)
+      yield* settled
+      assert.deepStrictEqual(network.accepted, ["live"])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+})
+
 describe("D7: the end of a mailbox", () => {
   const unregister = (endpointId: string) => Effect.flatMap(Registry, (registry) => registry.unregister(endpointId))
 
@@ -302,6 +361,26 @@ describe("D7: the end of a mailbox", () => {
       assert.deepStrictEqual(yield* undispatched, ids)
       assert.isBelow(store.largestWrite, 2_000)
     }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("by bytes as well, and of one endpoint at a time: a write needs room beside all that is there", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugins = [yield* session(11), yield* session(12)]
+      const ids = plugins.flatMap((plugin, at) => {
+        plugin.drop()
+        return names(`m${at}-`, 40).map((id) => ({ ...mail(plugin.endpointId, id), bytes: 2 ** 20 }))
+      })
+      network.deliver(...ids)
+      yield* settled
+      store.largestWrite = 0
+      yield* Effect.forEach(plugins, ({ endpointId }) => unregister(endpointId), { concurrency: "unbounded" })
+      yield* settled
+      assert.strictEqual((yield* undispatched).length, 80)
+      // Of each message: its record goes, another comes, and the platform is told.
+      assert.isBelow(store.largestWrite, 60)
+    }).pipe(Effect.provide(broker(network, { windowMessages: 4 }, { store: store.layer })))
   })
 
   it.scoped("what arrives for the endpoint afterwards comes behind its backlog, however long that is", () => {

@@ -219,6 +219,19 @@ describe("a new session", () => {
       assert.deepInclude(yield* plugin.register(), { resumed: true, endpointId: plugin.endpointId })
     }).pipe(Effect.provide(broker({ store })))
   })
+
+  it.scoped("goes on while there is too little room for new mail, and for the one who comes back, too", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      yield* settled
+      store.shortage = { since: 0, reason: "the disk has 3 MiB free" }
+      yield* plugin.open
+      assert.deepInclude(yield* plugin.register(), { resumed: true, endpointId: plugin.endpointId })
+      assert.deepInclude(yield* plugin.register({ kind: "new" }), { resumed: false })
+    }).pipe(Effect.provide(broker({ store })))
+  })
 })
 
 describe("registering the same session again", () => {

@@ -14,7 +14,7 @@ import { type CoreOptions, core, FakePlugin, FakeProcesses, withReceipts } from 
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform, unavailable } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { comeBack, commit, drain, mail, pass, quiet, type Session, session, settled } from "../kit/steps.js"
+import { comeBack, commit, drain, jitter, mail, pass, quiet, type Session, session, settled } from "../kit/steps.js"
 
 interface Options extends Omit<CoreOptions, "settings" | "variants"> {
   readonly settings?: Partial<Settings>
@@ -293,7 +293,7 @@ describe("A5: mail of an endpoint that ends", () => {
           pass(quiet.livenessIntervalMs!)
         )
     ],
-    ["when it is unregistered", unregister]
+    ["when it is unregistered", (plugin) => Effect.orDie(unregister(plugin))]
   ]
   for (const [when, end] of endings) {
     it.scoped(`becomes undispatched, with its target, ${when}`, () => {
@@ -385,6 +385,49 @@ describe("a start", () => {
       })
       yield* after.pipe(Effect.provide(broker({ store })))
     })
+  })
+})
+
+describe("a store that cannot be written", () => {
+  it.scoped("refuses to end an endpoint, which stays; one that was ending is told in time, and ends", () => {
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      const other = yield* session(12)
+      store.failure = "no space left"
+      const ending = yield* Effect.fork(Effect.flip(unregister(plugin)))
+      yield* settled
+      assert.strictEqual((yield* Effect.flip(unregister(other)))._tag, "store_unavailable")
+      assert.strictEqual(yield* tagOf(other), "Active")
+      yield* pass(3_000)
+      assert.include((yield* Fiber.join(ending)).message, "no space left")
+      store.failure = undefined
+      yield* pass(30_000)
+      assert.deepStrictEqual([yield* tagOf(plugin), store.recordsOf("endpoints").length], [undefined, 1])
+    }).pipe(Effect.provide(broker({ store })))
+  })
+})
+
+describe("endpoints that end together", () => {
+  it.scoped("end each in a transaction of its own: their mail together may be more than one write should be", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    const sizes: Array<number> = []
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const ids = [plugin.endpointId]
+      for (const kind of ["b", "c"]) ids.push((yield* plugin.register({ kind })).endpointId)
+      plugin.drop()
+      yield* settled
+      network.deliver(...ids.map((id) => mail(id, `for ${id}`)))
+      yield* settled
+      store.onTransaction = ({ ops }) => sizes.push(ops.filter(({ table }) => table.name === "inbox").length)
+      yield* pass(600_000)
+      yield* settled
+      assert.strictEqual((yield* undispatched).length, 3)
+      assert.strictEqual(Math.max(...sizes), 1)
+    }).pipe(Effect.provide(broker({ network, store })))
   })
 })
 

@@ -346,4 +346,61 @@ describe("D9: what the plugin is answered", () => {
       assert.deepStrictEqual(network.sent, [])
     }).pipe(Effect.provide(broker({ network, store })))
   })
+
+  it.scoped("is a refusal, and nothing leaves, while there is too little room for new mail", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      store.shortage = { since: 0, reason: "the disk has 3 MiB free" }
+      const refused = yield* refusal(plugin)
+      assert.deepInclude(refused, { _tag: "store_unavailable", retryable: true })
+      assert.include(refused.message, "No new mail is taken: the disk has 3 MiB free.")
+      assert.deepStrictEqual(network.sent, [])
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
+
+  it.scoped(
+    "is told in time when what was sent cannot be written down: it is not known then, and under its key it is later",
+    () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        yield* jitter(1)
+        const plugin = yield* session(11)
+        network.answer = ({ messageId }) => {
+          store.failure = "no space left"
+          return Effect.succeed({ messageId, status: "delivered" as const })
+        }
+        const waiting = yield* Effect.fork(refusal(plugin, { idempotencyKey: "k" }))
+        yield* settled
+        assert.strictEqual(network.sent.length, 1)
+        yield* pass(3_000)
+        assert.deepInclude(yield* Fiber.join(waiting), { _tag: "connector_send_outcome_unknown" })
+        store.failure = undefined
+        yield* pass(30_000)
+        assert.deepInclude(yield* send(plugin, { idempotencyKey: "k" }), { status: "delivered" })
+        assert.strictEqual(network.sent.length, 1)
+      }).pipe(Effect.provide(broker({ network, store })))
+    }
+  )
+
+  it.scoped("is told in time when its key cannot be written down: it is not sent then, nor later", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      store.failure = "no space left"
+      const waiting = yield* Effect.fork(refusal(plugin, { idempotencyKey: "k" }))
+      yield* settled
+      yield* pass(3_000)
+      assert.deepInclude(yield* Fiber.join(waiting), { _tag: "store_unavailable", retryable: true })
+      store.failure = undefined
+      yield* pass(30_000)
+      assert.strictEqual(network.sent.length, 0)
+      yield* send(plugin, { idempotencyKey: "k" })
+      assert.strictEqual(network.sent.length, 1)
+    }).pipe(Effect.provide(broker({ network, store })))
+  })
 })

@@ -89,7 +89,10 @@ describe("a custom session", () => {
         yield* spawn()
         assert.strictEqual((yield* own.started("cmd-1")).directory, directory)
         rmSync(directory, { recursive: true })
-        assert.match(yield* spawn({ token: "cmd-2" }), /^spawn_failed: ".*work", its working directory, is not a directory$/)
+        assert.match(
+          yield* spawn({ token: "cmd-2" }),
+          /^spawn_failed: ".*work", its working directory, is not a directory$/
+        )
         writeFileSync(directory, "a file")
         assert.match(yield* spawn({ token: "cmd-3" }), /is not a directory$/)
         assert.deepStrictEqual(world.remembered, { "cmd-1": "received" })

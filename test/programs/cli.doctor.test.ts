@@ -127,7 +127,7 @@ describe("doctor, of a running broker", patience, () => {
       const broker = yield* shared
       const environment = environmentOf(broker.userData, { freeDiskBytes: 2 ** 52 })
       const ended = yield* runProgram("programs/cli.js", ["doctor", "--json"], environment)
-      onlyProblem(ended, "disk", "nothing is stored below")
+      onlyProblem(ended, "disk", "no new mail is taken below")
     })
   )
 })

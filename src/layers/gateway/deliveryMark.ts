@@ -41,7 +41,7 @@ export class DeliveryMark {
     const isBeyond = sequence > this.upTo
     if (isBeyond && !this.isMoving) this.ahead = Math.min(most, this.ahead * 2)
     this.moveBeyond(sequence)
-    if (isBeyond && this.store.unsafeHealth()._tag === "Healthy") return false
+    if (isBeyond && this.store.unsafeHealth()._tag !== "Failing") return false
     this.highest = Math.max(this.highest, sequence)
     return true
   }

@@ -20,8 +20,10 @@ export interface BacklogMover {
   readonly unsafeMoving: () => number
 }
 
-/** Read and moved in pages of so many messages, each in one commit. */
-const page = 256
+/** Moved in pages of so many messages or bytes, each in one commit: it needs room on the disk beside all that is there. */
+const page = { messages: 256, bytes: 4 * 2 ** 20 }
+/** So many are read at a time, for messages may be large. */
+const read = 4
 
 /** Whose mail is on its way, and for whom it was; a move that the broker did not live to finish goes on with the next one. */
 const moves = table<{ readonly originalTarget: string }>("mail_moves", 1)
@@ -33,6 +35,8 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
     const inbox = yield* Inbox
     const ledger = yield* Ledger
     const run = yield* FiberSet.makeRuntime<never>()
+    // A page of each that ended, after a restart perhaps all, would be a lot of memory.
+    const oneAtATime = (yield* Effect.makeSemaphore(1)).withPermits(1)
     let moving = 0
 
     const move = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {
@@ -42,26 +46,36 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
         yield* store.flush
         let from = after
         let left = count
-        while (true) {
-          const records = store.unsafeRange(mail, { ...behind(key, from), limit: page })
-          if (records.length === 0) {
-            moving -= left
-            const done = new Transaction()
-            done.delete(moves, ordered(key))
-            return store.unsafeCommit(done)
+        /** Puts the next page into the transaction. False when there was none. */
+        const takePage = (transaction: Transaction): boolean => {
+          let messages = 0
+          let bytes = 0
+          while (messages < page.messages && bytes < page.bytes) {
+            const records = store.unsafeRange(mail, { ...behind(key, from), limit: read })
+            for (const [recordKey, { message }] of records) {
+              transaction.delete(mail, recordKey)
+              inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget }, place++)
+              messages++
+              bytes += message.bytes
+              from = placeOf(recordKey)
+            }
+            if (records.length < read) break
           }
+          moving -= messages
+          left -= messages
+          return messages > 0
+        }
+        while (true) {
           const transaction = new Transaction()
-          for (const [recordKey, { message }] of records) {
-            transaction.delete(mail, recordKey)
-            inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget }, place++)
-            moving--
-            left--
-            from = placeOf(recordKey)
+          if (!takePage(transaction)) {
+            moving -= left
+            transaction.delete(moves, ordered(key))
+            return store.unsafeCommit(transaction)
           }
           // Much mail must not become one large write, which would hold up everybody else's.
           yield* store.commit(transaction)
         }
-      })
+      }).pipe(oneAtATime)
     }
 
     const start = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {

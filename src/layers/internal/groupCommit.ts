@@ -1,22 +1,28 @@
 import type { Scope } from "effect"
-import { Effect, FiberSet } from "effect"
+import { Deferred, Effect, FiberId, FiberSet } from "effect"
 import type { EventLog } from "../../services/EventLog.js"
 import { type BackoffSettings, delay } from "../../services/model/Backoff.js"
+import type { StoreUnavailable } from "../../services/model/Errors.js"
 import {
   type Key,
   type KeyRange,
   type KeySummary,
-  type Op,
   type Store,
   type StoreHealth,
   type Table,
   Transaction
 } from "../../services/Store.js"
+import { unavailable } from "./storeChecks.js"
 
 /** What a store variant brings: writing a batch, and reading. Order, grouping and retrying are the same for all. */
 export interface StoreDriver {
-  /** Atomic, and durable when the promise resolves. When it rejects, nothing of it was written. */
-  readonly write: (ops: ReadonlyArray<Op>) => Promise<void>
+  /**
+   * Writes the first of these in one atomic write: one at least, and as many as it likes to write together. Durable when the
+   * promise resolves, to how many they are. When it rejects, nothing was written.
+   */
+  readonly write: (batch: ReadonlyArray<Transaction>) => Promise<number>
+  /** Why nothing new should be stored, though it can be; `undefined` while there is room, and where room is no matter. */
+  readonly shortage?: () => { readonly since: number; readonly reason: string } | undefined
   readonly get: <A>(table: Table<A>, key: Key) => A | undefined
   readonly range: <A>(table: Table<A>, range: KeyRange) => ReadonlyArray<readonly [Key, A]>
   /** All of a table's, in order. */
@@ -26,10 +32,17 @@ export interface StoreDriver {
   readonly count: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
 }
 
+const healthy: StoreHealth = { _tag: "Healthy" }
+
 const summarized = <S>({ keys }: StoreDriver, summary: KeySummary<S>): S => {
   const summed = summary.empty()
   for (const key of keys(summary.table)) summary.add(summed, Buffer.from(key, "latin1"), 0, key.length)
   return summed
+}
+
+/** How failed writes are repeated, and how long a caller is kept waiting for them. */
+export interface GroupCommitSettings extends BackoffSettings {
+  readonly waitMs: number
 }
 
 /**
@@ -39,14 +52,16 @@ const summarized = <S>({ keys }: StoreDriver, summary: KeySummary<S>): S => {
 export const groupCommit = (
   driver: StoreDriver,
   log: EventLog["Type"],
-  retry: BackoffSettings
+  { waitMs, ...retry }: GroupCommitSettings
 ): Effect.Effect<Store["Type"], never, Scope.Scope> =>
   Effect.gen(function* () {
     const clock = yield* Effect.clock
     const run = yield* FiberSet.makeRuntime<never>()
     let waiting: Array<Transaction> = []
     let isBusy = false
-    let health: StoreHealth = { _tag: "Healthy" }
+    let failing: Extract<StoreHealth, { readonly _tag: "Failing" }> | undefined
+    /** Whoever waits for a commit no longer than the store may fail. */
+    const callers = new Set<Deferred.Deferred<void, StoreUnavailable>>()
 
     const start = () => {
       isBusy = true
@@ -60,34 +75,44 @@ export const groupCommit = (
     }
 
     const write = (batch: ReadonlyArray<Transaction>, attempt: number) => {
-      const ops = batch.length === 1 ? batch[0]!.ops : batch.flatMap((transaction) => transaction.ops)
-      driver.write(ops).then(
-        () => written(batch),
+      driver.write(batch).then(
+        (count) => written(batch, count),
         (error: unknown) => failed(batch, attempt, error)
       )
     }
 
-    const written = (batch: ReadonlyArray<Transaction>) => {
-      if (health._tag === "Failing") {
-        log.unsafeLog("info", "store_recovered", { failed_for_ms: clock.unsafeCurrentTimeMillis() - health.since })
-        health = { _tag: "Healthy" }
+    const written = (batch: ReadonlyArray<Transaction>, count: number) => {
+      if (failing !== undefined) {
+        log.unsafeLog("info", "store_recovered", { failed_for_ms: clock.unsafeCurrentTimeMillis() - failing.since })
+        failing = undefined
       }
       isBusy = false
-      for (const transaction of batch) perform(transaction)
+      if (count < batch.length) waiting = [...batch.slice(count), ...waiting]
+      for (const transaction of batch.slice(0, count)) perform(transaction)
       if (waiting.length > 0 && !isBusy) start()
     }
 
     const failed = (batch: ReadonlyArray<Transaction>, attempt: number, error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error)
-      if (health._tag === "Healthy") {
-        health = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis(), reason }
+      if (failing === undefined) {
+        failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis(), reason }
         log.unsafeLog("error", "store_write_failed", { reason })
-      }
+        run(Effect.zipRight(Effect.sleep(waitMs), Effect.sync(answerCallers)))
+      } else failing = { ...failing, reason }
       run(
         Effect.sleep(delay(retry, attempt, Math.random())).pipe(
           Effect.zipRight(Effect.sync(() => write([...batch, ...take()], attempt + 1)))
         )
       )
+    }
+
+    const isGivenUp = () => failing !== undefined && clock.unsafeCurrentTimeMillis() - failing.since >= waitMs
+
+    /** Nobody waits any longer. What they wait for stays decided. */
+    const answerCallers = () => {
+      if (!isGivenUp()) return
+      for (const caller of callers) Deferred.unsafeDone(caller, Effect.fail(unavailable(failing!)))
+      callers.clear()
     }
 
     const perform = (transaction: Transaction) => {
@@ -113,14 +138,30 @@ export const groupCommit = (
         unsafeCommit(transaction)
       })
 
+    const unsafeCommitWithin = (transaction: Transaction) => {
+      const caller = Deferred.unsafeMake<void, StoreUnavailable>(FiberId.none)
+      callers.add(caller)
+      transaction.onDurable(() => {
+        if (callers.delete(caller)) Deferred.unsafeDone(caller, Effect.void)
+      })
+      unsafeCommit(transaction)
+      answerCallers()
+      return Deferred.await(caller)
+    }
+
     return {
       unsafeCommit,
+      unsafeCommitWithin,
       commit,
       unsafeGet: driver.get,
       unsafeRange: driver.range,
       unsafeSummary: (summary) => driver.gathered?.(summary) ?? summarized(driver, summary),
       unsafeCount: driver.count,
-      unsafeHealth: () => health,
+      unsafeHealth: () => {
+        if (failing !== undefined) return failing
+        const shortage = driver.shortage?.()
+        return shortage === undefined ? healthy : { _tag: "Full", ...shortage }
+      },
       flush: Effect.suspend(() => {
         const barrier = new Transaction()
         barrier.isBarrier = true

@@ -3,7 +3,7 @@ import { Effect, Exit } from "effect"
 import { Connector } from "../../services/Connector.js"
 import type { Endpoint } from "../../services/Directory.js"
 import { IdempotencyKeys } from "../../services/IdempotencyKeys.js"
-import { IdempotencyConflict, SendUnknown } from "../../services/model/Errors.js"
+import { IdempotencyConflict, SendUnknown, type StoreUnavailable } from "../../services/model/Errors.js"
 import { refuseAway } from "../../services/model/Ownership.js"
 import type { SendRefusal, SendRequest, Sent } from "../../services/Sender.js"
 import { Store, Transaction } from "../../services/Store.js"
@@ -62,7 +62,12 @@ export const makeIdempotentSends = Effect.gen(function* () {
       }
       if (before?.answer !== undefined) {
         const { replyResolved, status } = before.answer
-        return Effect.succeed({ messageId: before.messageId, status, replyResolved })
+        // Whoever asked first may have been told that it is not written.
+        const written = new Transaction()
+        written.isBarrier = true
+        return store
+          .unsafeCommitWithin(written)
+          .pipe(Effect.mapError(sentUnwritten), Effect.as({ messageId: before.messageId, status, replyResolved }))
       }
       if (before !== undefined && !connector.abilities.dedupesSends) {
         return new SendUnknown({
@@ -75,6 +80,8 @@ export const makeIdempotentSends = Effect.gen(function* () {
       const mayBeKnown = before !== undefined
       const transaction = new Transaction()
       keys.unsafePut(transaction, endpoint.key, key, { digest, messageId, correlationId })
+      /** That what became of it is known to the next life of the broker, too. */
+      let written: Effect.Effect<void, StoreUnavailable> = Effect.void
       return transmit({ messageId, correlationId, mayBeKnown }, transaction).pipe(
         Effect.onExit((exit) => {
           // Its keys went with the endpoint.
@@ -85,13 +92,19 @@ export const makeIdempotentSends = Effect.gen(function* () {
             const answer = { status, ...(replyResolved === undefined ? {} : { replyResolved }) }
             keys.unsafePut(after, endpoint.key, key, { digest, messageId, correlationId, answer })
           } else if (!isUncertain(exit)) keys.unsafeRemove(after, endpoint.key, key)
-          return store.commit(after)
-        })
+          written = store.unsafeCommitWithin(after)
+          return Exit.isSuccess(exit) ? Effect.void : Effect.ignore(written)
+        }),
+        Effect.zipLeft(Effect.suspend(() => Effect.mapError(written, sentUnwritten)))
       )
     })
     return share(`${endpoint.key}/${key}/${digest}`, once)
   }
 })
+
+/** It left, and the broker might not know of it after a crash. */
+export const sentUnwritten = ({ message }: StoreUnavailable): SendUnknown =>
+  new SendUnknown({ message: `The message was sent, and that could not be written down. ${message}`, retryable: false })
 
 /** It may have been sent: anything but a refusal that says it was not. */
 const isUncertain = (exit: Exit.Failure<Sent, SendRefusal>): boolean =>

@@ -13,6 +13,7 @@ import { Registration } from "../../services/Registration.js"
 import { Registry } from "../../services/Registry.js"
 import { Store, Transaction } from "../../services/Store.js"
 import { platformRefusal } from "../internal/platformRefusal.js"
+import { storeCommits } from "../internal/storeChecks.js"
 import { callerOf, ownEndpoint, sameProcess, strangerTo } from "./caller.js"
 
 const ok = { ok: true as const }
@@ -30,6 +31,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "endpoints", (handlers) =>
     const emitters = yield* Emitters
     const store = yield* Store
     const log = yield* EventLog
+    const canCommit = storeCommits(store)
 
     return handlers
       .handle(
@@ -77,6 +79,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "endpoints", (handlers) =>
               { ...caller, pid: payload.plugin_pid },
               unknown
             ).pipe(Effect.catchTag("endpoint_pid_mismatch", ({ message }) => new OwnershipMismatch({ message })))
+            yield* canCommit
             const hint = firstCodePoints(payload.task_hint, taskHintMax)
             const transaction = new Transaction()
             registry.unsafeSetTaskHint(transaction, endpoint, hint)
@@ -87,7 +90,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "endpoints", (handlers) =>
               length: payload.task_hint.length,
               max: taskHintMax
             })
-            yield* store.commit(transaction)
+            yield* store.unsafeCommitWithin(transaction)
             return ok
           }),
         whole

@@ -70,13 +70,6 @@ export const makePluginChannels: Effect.Effect<
   const store = yield* Store
   const log = yield* EventLog
 
-  /** One turn and its commit. */
-  const commit = (decide: (transaction: Transaction) => void) => {
-    const transaction = new Transaction()
-    decide(transaction)
-    store.unsafeCommit(transaction)
-  }
-
   const sendsOf = yield* makeStreamSends
 
   /** Of a frame that nests too deep only what its answer needs. */
@@ -104,20 +97,18 @@ export const makePluginChannels: Effect.Effect<
       mailboxes.unsafeWritable(id)
     )
     log.unsafeLog("info", "channel_opened", { plugin_pid: pluginPid, replaces: replaced !== undefined })
-    if (replaced !== undefined) {
-      commit((transaction) => registry.unsafeChannelReplaced(transaction, replaced, channel))
-    }
+    if (replaced !== undefined) registry.unsafeChannelReplaced(replaced, channel)
     const send = sendsOf(channel, socket)
     return {
       receive: (texts) => {
         const frames = texts.flatMap(read)
-        commit((transaction) => {
-          for (const { frame } of frames) {
-            // Plugins may be newer than the broker: what it does not know is ignored.
-            const receipt = Option.getOrUndefined(decodeReceipt(frame))
-            if (receipt !== undefined) handleReceipt(transaction, channel, receipt)
-          }
-        })
+        const transaction = new Transaction()
+        for (const { frame } of frames) {
+          // Plugins may be newer than the broker: what it does not know is ignored.
+          const receipt = Option.getOrUndefined(decodeReceipt(frame))
+          if (receipt !== undefined) handleReceipt(transaction, channel, receipt)
+        }
+        store.unsafeCommit(transaction)
         for (const { bytes, frame, refused } of frames) if (frame.event === "send") send(frame, bytes, refused)
       },
       heard: () => channels.unsafeHeard(channel),
@@ -125,7 +116,7 @@ export const makePluginChannels: Effect.Effect<
         // Replaced before: its endpoints have moved on.
         if (!channels.unsafeClosed(channel, answered)) return
         log.unsafeLog("info", "channel_closed", { plugin_pid: pluginPid, code })
-        commit((transaction) => registry.unsafeChannelClosed(transaction, channel))
+        registry.unsafeChannelClosed(channel)
       }
     }
   }

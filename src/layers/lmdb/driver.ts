@@ -1,21 +1,16 @@
 /** Reads and writes of an opened store. */
-import { statfs } from "node:fs/promises"
-import type { Key, KeyRange, KeySummary, Op, Table } from "../../services/Store.js"
+import type { Key, KeyRange, KeySummary, Op, Table, Transaction } from "../../services/Store.js"
 import type { StoreDriver } from "../internal/groupCommit.js"
 import { dataFile, type Engine, openEngine, usedBytes } from "./engine.js"
 import { currentVersion, type Migrations } from "./migrations.js"
 import { encode, fullKey, isWhole, partsOf, recordValue } from "./record.js"
-import { Reserve } from "./reserve.js"
+import { large, Reserve } from "./reserve.js"
+import type { Room } from "./room.js"
 import { Snapshot } from "./snapshot.js"
 
 export interface DriverOptions {
   readonly directory: string
-  /** Nothing is written while the disk has less than this, in bytes. */
-  readonly freeDiskBytes: number
-  /** How long a look at the disk is good for, milliseconds. */
-  readonly freeDiskMs: number
-  /** Bytes that are free on the disk of the directory; `undefined` where it cannot be told. */
-  readonly freeDisk: (directory: string) => Promise<number | undefined>
+  readonly room: Room
   readonly migrations: Migrations
   /** So much of what is changed while a snapshot is read is kept for it, in bytes. */
   readonly snapshotBytes: number
@@ -25,14 +20,8 @@ export interface DriverOptions {
   readonly onDamaged: (table: string, key: Key) => void
 }
 
-/** What the file system says. */
-export const freeDisk = (directory: string): Promise<number | undefined> =>
-  statfs(directory).then(
-    ({ bavail, bsize }) => bavail * bsize,
-    () => undefined
-  )
-
-const MiB = 2 ** 20
+/** More is not written together, in bytes: a write needs its size once more beside all that is there, and small records twice that. */
+const mostBytes = 8 * 2 ** 20
 
 export interface OpenedDriver extends StoreDriver {
   /** All records of this moment; whoever takes it ends it. It ends by itself when the store is closed. */
@@ -43,7 +32,7 @@ export interface OpenedDriver extends StoreDriver {
 }
 
 export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver => {
-  const { directory, freeDiskBytes, migrations, onDamaged } = options
+  const { directory, migrations, onDamaged, room } = options
   let engine = opened
   const reserve = new Reserve(directory)
   const snapshots = new Set<Snapshot>()
@@ -51,19 +40,6 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
   /** Of the commit that is under way. */
   let changing: ReadonlyArray<{ readonly full: string }> = []
   let hasFailed = false
-  let lookedAt = Number.NEGATIVE_INFINITY
-
-  /** Rejects below the limit. */
-  const roomOnDisk = async () => {
-    const free = await options.freeDisk(directory)
-    if (free !== undefined && free < freeDiskBytes) {
-      lookedAt = Number.NEGATIVE_INFINITY
-      throw new Error(
-        `the disk of ${directory} has ${Math.floor(free / MiB)} MiB free, and nothing is stored below ${Math.ceil(freeDiskBytes / MiB)} MiB`
-      )
-    }
-    lookedAt = performance.now()
-  }
 
   const encoded = (op: Op) => {
     const full = fullKey(op.table.name, op.key)
@@ -75,13 +51,28 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     return { full, bytes: encode(full, version, op.value) }
   }
 
-  const commit = (ops: ReadonlyArray<Op>) => {
-    // Nothing may throw once the batch has begun: what is in it by then would be committed.
-    const changes = ops.map(encoded)
-    const bytes = changes.reduce((sum, change) => sum + change.full.length + (change.bytes?.length ?? 0), 0)
-    reserve.take(engine, changes.length, bytes)
+  /** The first of these that are to be written together. */
+  const encodedFirst = (batch: ReadonlyArray<Transaction>) => {
+    const changes: Array<ReturnType<typeof encoded>> = []
+    let bytes = 0
+    let count = 0
+    for (const { ops } of batch) {
+      const own = ops.map(encoded)
+      const size = own.reduce((sum, change) => sum + sizeOf(change), 0)
+      if (count > 0 && bytes + size > mostBytes) break
+      for (const change of own) changes.push(change)
+      bytes += size
+      count++
+    }
+    return { bytes, changes, count }
+  }
+
+  const commit = ({ bytes, changes }: ReturnType<typeof encodedFirst>) => {
+    const largeBytes = changes.reduce((sum, change) => sum + (sizeOf(change) > large ? sizeOf(change) : 0), 0)
+    room.taken(reserve.take(engine, changes.length, bytes, largeBytes))
     for (const snapshot of [...snapshots]) for (const { full } of changes) snapshot.keep(full)
     changing = changes
+    // Nothing may throw once the batch has begun: what is in it by then would be committed.
     return engine.batch(() => {
       for (const { bytes, full } of changes) {
         if (bytes === undefined) engine.remove(full)
@@ -100,12 +91,13 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     }
   }
 
-  const write = async (ops: ReadonlyArray<Op>) => {
-    if (performance.now() - lookedAt >= options.freeDiskMs) await roomOnDisk()
+  const write = async (batch: ReadonlyArray<Transaction>) => {
     if (hasFailed) await recover()
     try {
-      await commit(ops)
+      const first = encodedFirst(batch)
+      await commit(first)
       hasFailed = false
+      return first.count
     } catch (error) {
       hasFailed = true
       throw new Error(`writing ${dataFile(directory)} failed: ${await reasonOf(error)}`)
@@ -123,6 +115,7 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
 
   return {
     write,
+    shortage: () => room.shortage(),
     get: <A>(table: Table<A>, key: Key) => {
       const full = fullKey(table.name, key)
       const bytes = engine.getBinary(full)
@@ -172,6 +165,9 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     }
   }
 }
+
+const sizeOf = ({ bytes, full }: { readonly full: string; readonly bytes: Buffer | undefined }): number =>
+  full.length + (bytes?.length ?? 0)
 
 /** A failed commit rejects twice: first that it failed, then why. */
 const reasonOf = async (error: unknown): Promise<string> => {

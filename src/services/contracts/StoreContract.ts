@@ -1,11 +1,13 @@
 /** What every Store owes the broker. A fresh layer per case, on the live clock. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, FastCheck as fc, type Layer, type Scope } from "effect"
+import { Deferred, Effect, FastCheck as fc, Layer, type Scope } from "effect"
 import { type Key, type KeySummary, Store, type Table, Transaction, table } from "../Store.js"
 
 export interface StoreAbilities<E> {
   /** A place of its own for each run; its layer may be built several times, one after the other, and keeps its records. */
   readonly reopened?: Effect.Effect<Layer.Layer<Store, E>, never, Scope.Scope>
+  /** A store with less room than its limit, for as long as it lives. */
+  readonly cramped?: Effect.Effect<Layer.Layer<Store, E>, never, Scope.Scope>
 }
 
 const things = table<unknown>("things", 1)
@@ -31,7 +33,11 @@ const transactionOf = (changes: ReadonlyArray<Change>, of: Table<unknown> = thin
 const commit = (...changes: ReadonlyArray<Change>) =>
   Effect.flatMap(Store, (store) => store.commit(transactionOf(changes)))
 
-export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { reopened }: StoreAbilities<E> = {}) => {
+export const storeContract = <E>(
+  name: string,
+  layer: Layer.Layer<Store, E>,
+  { cramped, reopened }: StoreAbilities<E> = {}
+) => {
   const check = (behaviour: string, test: (store: Store["Type"]) => Effect.Effect<void, never, Store>) =>
     it.scopedLive(behaviour, () => Effect.flatMap(Store, test).pipe(Effect.provide(layer)))
 
@@ -265,6 +271,15 @@ export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { r
         yield* store.commit(new Transaction())
       })
     )
+    check("who waits for a commit is answered when the records are there", (store) =>
+      Effect.gen(function* () {
+        const waiting = store.unsafeCommitWithin(transactionOf([["a", 1]]))
+        yield* Effect.orDie(waiting)
+        assert.strictEqual(store.unsafeGet(things, "a"), 1)
+        yield* Effect.orDie(waiting)
+        yield* Effect.orDie(store.unsafeCommitWithin(new Transaction()))
+      })
+    )
     check("flush is done when everything handed over is there", (store) =>
       Effect.gen(function* () {
         for (let n = 0; n < 500; n++) store.unsafeCommit(transactionOf([[`k${n}`, n]]))
@@ -309,6 +324,20 @@ export const storeContract = <E>(name: string, layer: Layer.Layer<Store, E>, { r
       )
     }).pipe(Effect.provide(layer))
   )
+
+  if (cramped !== undefined) {
+    it.scopedLive(`${name}: with too little room it is full, says with figures why, and commits as ever`, () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* commit(["a", 1], ["b", 1])
+        yield* commit(["a"], ["b", 2])
+        assert.deepStrictEqual(store.unsafeRange(things, all), [["b", 2]])
+        const health = store.unsafeHealth()
+        assert.strictEqual(health._tag, "Full")
+        assert.match(health._tag === "Full" ? health.reason : "", /\d/)
+      }).pipe(Effect.provide(Layer.unwrapScoped(cramped)))
+    )
+  }
 
   if (reopened === undefined) return
   describe(`${name}: opened again`, () => {

@@ -138,6 +138,7 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       .addError(onWire(Errors.EndpointUnknown))
       .addError(onWire(Errors.OwnershipMismatch))
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.StoreUnavailable))
   )
   .add(
     HttpApiEndpoint.del("unregister")`/v1/endpoint/${id}`
@@ -150,5 +151,6 @@ export class EndpointGroup extends HttpApiGroup.make("endpoints")
       .addError(onWire(Errors.PluginPidInvalid))
       .addError(onWire(Errors.EndpointPidMismatch))
       .addError(onWire(Errors.EndpointOwnerTokenMismatch))
+      .addError(onWire(Errors.StoreUnavailable))
   )
   .middleware(Authorized) {}

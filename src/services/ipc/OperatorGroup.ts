@@ -93,6 +93,8 @@ export const Status = Schema.Struct({
   presence: Schema.Literal("online", "reconnecting", "offline"),
   store: Schema.Struct({
     healthy: Schema.Boolean,
+    /** What it is instead: `full` is too little room for new mail, and all else goes on; `failing`, nothing can be written. */
+    state: optional(Schema.Literal("full", "failing")),
     since: optional(Time),
     reason: optional(Schema.String),
     findings: optional(StoreFindings)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option, Scope, TestClock } from "effect"
 import { groupCommit, type StoreDriver } from "../../../src/layers/internal/groupCommit.js"
-import { type Op, type Store, Transaction, table } from "../../../src/services/Store.js"
+import { type Store, Transaction, table } from "../../../src/services/Store.js"
 import { KeptLog, turns } from "../../kit/ground.js"
 
 const things = table<number>("things", 1)
@@ -12,12 +12,16 @@ class FakeDriver implements StoreDriver {
   readonly tried: Array<string> = []
   readonly written: Array<string> = []
   failNext = 0
+  /** So many transactions are written together at most. */
+  together = Number.POSITIVE_INFINITY
+  shortage = (): { readonly since: number; readonly reason: string } | undefined => undefined
   isHanging = false
   private hanging: Array<() => void> = []
 
-  readonly write = (ops: ReadonlyArray<Op>) =>
-    new Promise<void>((resolve, reject) => {
-      const keys = ops.map(({ key }) => key).join("")
+  readonly write = (batch: ReadonlyArray<Transaction>) =>
+    new Promise<number>((resolve, reject) => {
+      const first = batch.slice(0, this.together)
+      const keys = first.flatMap(({ ops }) => ops.map(({ key }) => key)).join("")
       this.tried.push(keys)
       const finish = () => {
         if (this.failNext > 0) {
@@ -25,7 +29,7 @@ class FakeDriver implements StoreDriver {
           return reject(new Error(`disk full at ${keys}`))
         }
         this.written.push(keys)
-        resolve()
+        resolve(first.length)
       }
       if (this.isHanging) this.hanging.push(finish)
       else finish()
@@ -43,7 +47,7 @@ class FakeDriver implements StoreDriver {
   readonly count = () => 0
 }
 
-const retry = { base: 100, cap: 400 }
+const retry = { base: 100, cap: 400, waitMs: 1_000 }
 const setup = Effect.gen(function* () {
   const driver = new FakeDriver()
   const log = new KeptLog()
@@ -101,6 +105,77 @@ describe("what waits together", () => {
       yield* turns
       assert.deepStrictEqual(driver.written, ["a", "bcd"])
       assert.deepStrictEqual(told, ["a", "b", "c", "d"])
+    })
+  )
+})
+
+describe("what is too much for one write", () => {
+  it.scoped("is written in several, in order, before what comes meanwhile; each tells when it is durable", () =>
+    Effect.gen(function* () {
+      const { driver, put, told } = yield* setup
+      driver.together = 2
+      put("a", () => put("x"))
+      for (const key of ["b", "c", "d", "e"]) put(key)
+      yield* turns
+      assert.deepStrictEqual(driver.written, ["ab", "cd", "ex"])
+      assert.deepStrictEqual(told, ["a", "b", "c", "d", "e", "x"])
+    })
+  )
+  it.scoped("stays in order when a part of it fails", () =>
+    Effect.gen(function* () {
+      const { driver, put, told } = yield* setup
+      driver.together = 2
+      put("a", () => {
+        driver.failNext = 1
+      })
+      for (const key of ["b", "c"]) put(key)
+      yield* turns
+      assert.deepStrictEqual(
+        [driver.tried, told],
+        [
+          ["ab", "c"],
+          ["a", "b"]
+        ]
+      )
+      put("d")
+      yield* TestClock.adjust("100 millis")
+      yield* turns
+      assert.deepStrictEqual(
+        [driver.written, told],
+        [
+          ["ab", "cd"],
+          ["a", "b", "c", "d"]
+        ]
+      )
+    })
+  )
+})
+
+describe("a store with too little room", () => {
+  const shortage = { since: 7, reason: "3 MiB are left" }
+  it.scoped("is full, and commits go on", () =>
+    Effect.gen(function* () {
+      const { driver, put, store, told } = yield* setup
+      driver.shortage = () => shortage
+      assert.deepStrictEqual(store.unsafeHealth(), { _tag: "Full", ...shortage })
+      put("a")
+      yield* turns
+      assert.deepStrictEqual(told, ["a"])
+      driver.shortage = () => undefined
+      assert.deepStrictEqual(store.unsafeHealth(), { _tag: "Healthy" })
+    })
+  )
+  it.scoped("is failing when its writes fail", () =>
+    Effect.gen(function* () {
+      const { driver, put, store } = yield* setup
+      driver.shortage = () => shortage
+      driver.failNext = 1
+      put("a")
+      yield* turns
+      assert.isTrue(isFailing(store))
+      yield* TestClock.adjust("100 millis")
+      yield* turns
+      assert.strictEqual(store.unsafeHealth()._tag, "Full")
     })
   )
 })
@@ -259,6 +334,49 @@ describe("a transaction without records", () => {
       assert.deepStrictEqual(told, ["empty"])
       assert.deepStrictEqual(driver.tried, ["a"])
     })
+  )
+})
+
+describe("a caller that waits", () => {
+  const transactionOf = (key: string) => {
+    const transaction = new Transaction()
+    transaction.put(things, key, 1)
+    return transaction
+  }
+  it.scoped("is answered when its transaction is durable, also where the store failed for a moment", () =>
+    Effect.gen(function* () {
+      const { driver, store } = yield* setup
+      driver.failNext = 1
+      const waiting = yield* Effect.fork(store.unsafeCommitWithin(transactionOf("a")))
+      yield* turns
+      assert.isTrue(Option.isNone(yield* Fiber.poll(waiting)))
+      yield* TestClock.adjust("100 millis")
+      yield* Fiber.join(waiting)
+      assert.deepStrictEqual(driver.written, ["a"])
+    })
+  )
+  it.scoped(
+    "is refused once the store has failed for that long, and who comes later at once; all is written later",
+    () =>
+      Effect.gen(function* () {
+        const { driver, put, store } = yield* setup
+        driver.failNext = 1_000
+        put("a")
+        yield* turns
+        yield* TestClock.adjust("600 millis")
+        const waiting = yield* Effect.fork(Effect.flip(store.unsafeCommitWithin(transactionOf("b"))))
+        yield* TestClock.adjust("399 millis")
+        yield* turns
+        assert.isTrue(Option.isNone(yield* Fiber.poll(waiting)))
+        yield* TestClock.adjust("1 millis")
+        assert.deepInclude(yield* Fiber.join(waiting), { _tag: "store_unavailable", retryable: true })
+        assert.match((yield* Effect.flip(store.unsafeCommitWithin(transactionOf("c")))).message, /disk full at a/)
+        driver.failNext = 0
+        yield* TestClock.adjust("400 millis")
+        yield* turns
+        assert.deepStrictEqual(driver.written, ["abc"])
+        yield* store.unsafeCommitWithin(transactionOf("d"))
+      })
   )
 })
 

@@ -27,7 +27,7 @@ const checkStatus = ({ books, connector, presence, store, warnings }: Status): R
     : []),
   ...(store.healthy
     ? [ok("store", "The store takes records.")]
-    : [problem("store", `The store takes no records: ${store.reason}.`)]),
+    : [problem("store", `The store takes no ${store.state === "full" ? "new mail" : "records"}: ${store.reason}.`)]),
   ...(books.unaccounted === 0 ? [] : [problem("books", `${books.unaccounted} messages are unaccounted for.`)]),
   ...warnings.map((message) => warning("broker", message))
 ]

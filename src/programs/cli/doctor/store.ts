@@ -1,19 +1,19 @@
 /** The disk, and the store where no broker has it open. */
 import { existsSync } from "node:fs"
 import { Effect } from "effect"
-import { freeDisk } from "../../../layers/lmdb/driver.js"
+import { freeDisk } from "../../../layers/lmdb/room.js"
 import * as Tools from "../../../layers/lmdb/tools.js"
 import type { Paths } from "../../../services/Paths.js"
 import { bytes, counts, plural } from "../words.js"
 import { type Check, ok, problem, warning } from "./check.js"
 
-/** Free disk against the limit below which nothing is stored. */
+/** Free disk against the limit below which no new mail is taken. */
 export const checkDisk = (directory: string, limit: number): Effect.Effect<Check> =>
   Effect.map(
     Effect.promise(() => freeDisk(directory)),
     (free) => {
       if (free === undefined) return warning("disk", `How much room the disk of ${directory} has cannot be told.`)
-      const room = `The disk of ${directory} has ${bytes(free)} free; nothing is stored below ${bytes(limit)}.`
+      const room = `The disk of ${directory} has ${bytes(free)} free; no new mail is taken below ${bytes(limit)}.`
       if (free < limit) return problem("disk", `${room} Make room.`)
       return free < 2 * limit ? warning("disk", room) : ok("disk", room)
     }
