@@ -57,6 +57,34 @@ describe(`a disk in a namespace of its own${hasNamespaces ? "" : " (skipped: uns
     })
   )
 
+  it.scopedLive.runIf(hasNamespaces)(
+    "with less room than one commit needs: it is said to be full, left as it was, and heals",
+    () =>
+      Effect.gen(function* () {
+        const base = yield* ownDirectory
+        const program = yield* promised(() => bundled("test/kit/storeChild.ts"))
+        const script = [
+          'mount -t tmpfs -o size=24m,mode=700 tmpfs "$1"',
+          '"$2" "$3" large "$1" & node=$!',
+          "read line",
+          'mount -o remount,size=64m "$1"',
+          "read line",
+          "kill -9 $node; wait $node",
+          '"$2" "$3" verify "$1"'
+        ].join("\n")
+        const child = new Child("unshare", ["-rm", "sh", "-c", script, "sh", base, process.execPath, program])
+        const { free, reason } = JSON.parse((yield* promised(() => child.line(0)))!)
+        assert.match(reason, /^writing .*data\.mdb failed: ENOSPC: no space left/)
+        assert.isAbove(free, 20 * 2 ** 20)
+        child.send("")
+        assert.strictEqual(yield* promised(() => child.line(1)), "durable")
+        child.send("")
+        const verified = JSON.parse((yield* promised(() => child.line(2)))!)
+        assert.deepInclude(verified, { isSound: true, problems: [], records: 24 })
+        yield* promised(() => child.kill())
+      })
+  )
+
   it.scopedLive.runIf(hasNamespaces)("that is read-only: the start is refused with a sentence, the tools read on", () =>
     Effect.gen(function* () {
       const base = yield* ownDirectory

@@ -1,7 +1,11 @@
-/** A process around a store, for tests that end it or may lose it: `commit <base>`, `compact <base>`, `verify <base>`, `start`, `steps`. */
+/**
+ * A process around a store, for tests that end it or may lose it: `commit <base>`, `large <base>`, `compact <base>`, `verify <base>`,
+ * `start`, `steps`.
+ */
 import { writeSync } from "node:fs"
 import { createInterface } from "node:readline"
-import { Effect, Layer } from "effect"
+import { Effect, Fiber, Layer } from "effect"
+import { freeDisk } from "../../src/layers/lmdb/room.js"
 import * as Tools from "../../src/layers/lmdb/tools.js"
 import * as StoreLmdb from "../../src/layers/StoreLmdb.js"
 import { ordered } from "../../src/services/model/StoreKey.js"
@@ -58,6 +62,21 @@ const commitMany = (store: Store["Type"], most = Number.POSITIVE_INFINITY) =>
     for (let at = 0; at < 8; at++) next()
   })
 
+/** One transaction of so many MiB; says how the store is, how much is free then, and when it is durable. */
+const commitLarge = (store: Store["Type"], size: number) =>
+  Effect.gen(function* () {
+    const transaction = new Transaction()
+    for (let n = 1; n <= size; n++) transaction.put(steps, ordered(n), { n, text: "x".repeat(2 ** 20) })
+    const waiting = yield* Effect.fork(store.commit(transaction))
+    const health = yield* Effect.sleep("5 millis").pipe(
+      Effect.zipRight(Effect.sync(store.unsafeHealth)),
+      Effect.repeat({ until: ({ _tag }) => _tag === "Failing" })
+    )
+    say(JSON.stringify({ ...health, free: yield* Effect.promise(() => freeDisk(base!)) }))
+    yield* Fiber.join(waiting)
+    say("durable")
+  })
+
 /** Opened, written to and made smaller, over and over. */
 const compactForEver = Effect.gen(function* () {
   yield* Effect.flatMap(Store, (store) => Effect.zipRight(commitMany(store, 30), store.flush)).pipe(
@@ -106,6 +125,8 @@ const orWhyNot = <A extends object, E extends { readonly message: string }>(star
 
 if (command === "commit") {
   Effect.runFork(Effect.flatMap(Store, (store) => commitMany(store)).pipe(Effect.provide(storeIn(base!))))
+} else if (command === "large") {
+  Effect.runFork(Effect.flatMap(Store, (store) => commitLarge(store, 24)).pipe(Effect.provide(storeIn(base!))))
 } else if (command === "compact") {
   Effect.runFork(compactForEver)
 } else if (command === "verify") {
