@@ -61,7 +61,8 @@ export const layer: Layer.Layer<
             id: EndpointId(registered.endpointId),
             heartbeatAfterMs: registered.heartbeatAfterMs
           })
-          return store.commit(transaction)
+          // The platform has it: a store that fails keeps neither the caller nor the next heartbeats.
+          return Effect.ignore(store.unsafeCommitWithin(transaction))
         })
       })
 
