@@ -92,7 +92,7 @@ export interface BrokerOptions {
   readonly environment?: Record<string, string>
   /** Another program than the built broker. */
   readonly program?: string
-  /** Its files lie on a disk of its own, of so many bytes, which is gone when it ends; only where `hasOwnDisks` (`ownDisk.ts`). */
+  /** Its files lie on a disk of its own, of so many bytes, which is gone when it ends; only where `unshare -rm` is allowed. */
   readonly diskBytes?: number
 }
 

@@ -1,6 +1,4 @@
 /** Disks that only one process and its children see. */
-import { works } from "./preload.js"
-
 /** The command on a disk of its own of that size in bytes, which is gone when it ends. Its process id is that of the command. */
 export const onOwnDisk = (directory: string, bytes: number, command: ReadonlyArray<string>): ReadonlyArray<string> => {
   const script = 'mount -t tmpfs -o "size=$1,mode=700" tmpfs "$2" && shift 2 && exec "$@"'
@@ -9,10 +7,3 @@ export const onOwnDisk = (directory: string, bytes: number, command: ReadonlyArr
 
 /** Where others find a file of that disk. */
 export const seenFromOutside = (pid: number, path: string): string => `/proc/${pid}/root${path}`
-
-const [command, ...args] = onOwnDisk("/mnt", 2 ** 20, ["true"])
-/** It is forbidden on some machines. */
-export const hasOwnDisks = works(command!, args)
-
-/** For the name of a test that is skipped without. */
-export const unlessOwnDisks = hasOwnDisks ? "" : " (skipped: unshare -rm is forbidden here)"
