@@ -17,13 +17,16 @@ const makeDriver = (): StoreDriver => {
     tables.set(op.table.name, op._tag === "Put" ? RedBlackTree.insert(before, op.key, op.value) : before)
   }
 
-  const range = <A>(table: Table<A>, { after, from, limit, until }: KeyRange) => {
+  const range = <A>(table: Table<A>, { after, bytes, from, limit, until }: KeyRange) => {
     const tree = tables.get(table.name) ?? empty
     const found: Array<readonly [Key, A]> = []
     const records =
       after !== undefined ? RedBlackTree.greaterThan(tree, after) : RedBlackTree.greaterThanEqual(tree, from ?? "")
+    let size = 0
     for (const [key, value] of records) {
       if (key >= until || found.length === limit) break
+      if (bytes !== undefined) size += Buffer.byteLength(JSON.stringify(value))
+      if (bytes !== undefined && size > bytes && found.length > 0) break
       found.push([key, value as A])
     }
     return found

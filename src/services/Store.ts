@@ -63,6 +63,8 @@ export interface KeyRange {
   /** Before this key. */
   readonly until: Key
   readonly limit?: number
+  /** So many bytes of records at most, as the store keeps them; the first comes whatever its size. */
+  readonly bytes?: number
 }
 
 /**

@@ -95,12 +95,17 @@ export class FakeStore {
       this.read++
       return this.damaged.has(`${name}/${key}`) ? undefined : (this.tables.get(name)?.get(key) as A | undefined)
     },
-    range: <A>({ name }: Table<A>, { after, from = "", limit, until }: KeyRange) => {
+    range: <A>({ name }: Table<A>, { after, bytes = Number.POSITIVE_INFINITY, from = "", limit, until }: KeyRange) => {
+      let size = 0
       const found = [...(this.tables.get(name) ?? new Map<Key, A>())]
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)
         .filter(([key]) => !this.damaged.has(`${name}/${key}`))
         .sort(([a], [b]) => (a < b ? -1 : 1))
-        .slice(0, limit) as ReadonlyArray<readonly [Key, A]>
+        .slice(0, limit)
+        .filter(([, value], index) => {
+          size += JSON.stringify(value).length
+          return index === 0 || size <= bytes
+        }) as ReadonlyArray<readonly [Key, A]>
       this.read += found.length
       return found
     },

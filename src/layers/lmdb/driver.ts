@@ -121,13 +121,17 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       const bytes = engine.getBinary(full)
       return bytes !== undefined && whole(full, bytes) ? (recordValue(bytes) as A) : undefined
     },
-    range: <A>(table: Table<A>, { after, from, limit = Number.POSITIVE_INFINITY, until }: KeyRange) => {
+    range: <A>(table: Table<A>, range: KeyRange) => {
+      const { after, bytes = Number.POSITIVE_INFINITY, from, limit = Number.POSITIVE_INFINITY, until } = range
       const start = fullKey(table.name, after !== undefined ? `${after}\u0000` : (from ?? ""))
       const end = fullKey(table.name, until)
       const found: Array<readonly [Key, A]> = []
       if (start >= end || limit <= 0) return found
+      let size = 0
       for (const { key, value } of engine.getRange({ start, end })) {
         if (!whole(key, value)) continue
+        size += value.length
+        if (size > bytes && found.length > 0) break
         found.push([partsOf(key).key, recordValue(value) as A])
         if (found.length >= limit) break
       }

@@ -140,6 +140,19 @@ export const storeContract = <E>(
     for (const [behaviour, range, expected] of cases) {
       check(behaviour, () => Effect.map(rangeOf(range), (found) => assert.deepStrictEqual(found, expected)))
     }
+    check("holds at most `bytes` of records, but the first whatever its size", (store) =>
+      Effect.gen(function* () {
+        const sizes = { a: 100_000, b: 20_000, c: 20_000, d: 20_000, e: 20_000 }
+        yield* commit(...Object.entries(sizes).map(([key, size]): Change => [key, "x".repeat(size)]))
+        const found = (range: Parameters<Store["Type"]["unsafeRange"]>[1]) =>
+          store.unsafeRange(things, range).map(([key]) => key)
+        assert.deepStrictEqual(found({ from: "a", until: "z", bytes: 1 }), ["a"])
+        assert.deepStrictEqual(found({ from: "a", until: "z", bytes: 130_000 }), ["a", "b"])
+        assert.deepStrictEqual(found({ after: "a", until: "z", bytes: 70_000 }), ["b", "c", "d"])
+        assert.deepStrictEqual(found({ after: "a", until: "z", bytes: 70_000, limit: 2 }), ["b", "c"])
+        assert.deepStrictEqual(found({ after: "a", until: "z", bytes: 1_000_000 }), ["b", "c", "d", "e"])
+      })
+    )
     check("is counted without being read", (store) =>
       Effect.gen(function* () {
         yield* commit(["a", 1], ["b", 1], ["b/1", 1], ["b/2", 1], ["c", 1])
