@@ -29,8 +29,6 @@ interface Mailbox {
   readonly key: EndpointKey
   readonly name: string
   readonly state: MailboxState
-  /** Stored mail up to here may have been pushed by an earlier life of the broker. */
-  readonly knownUpTo: Place
   /** It refused mail since it last had room. */
   isRefusing: boolean
 }
@@ -199,14 +197,10 @@ export const layer: Layer.Layer<
     }
 
     /** Reads the next page. False when nothing could be read yet. */
-    const load = ({ key, knownUpTo, state }: Mailbox, after: Place): boolean => {
-      const records = store.unsafeRange(mail, { ...behind(key, after), limit: config.windowMessages })
-      const before = state.unloadedCount
-      state.load(
-        records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record, knownUpTo)),
-        records.length < config.windowMessages
-      )
-      return state.unloadedCount < before
+    const load = ({ key, state }: Mailbox, after: Place): boolean => {
+      const { windowBytes: bytes, windowMessages: limit } = config
+      const records = store.unsafeRange(mail, { ...behind(key, after), limit, bytes })
+      return state.load(records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record)))
     }
 
     // -- time ----------------------------------------------------------------------------------------------------------
@@ -260,6 +254,16 @@ export const layer: Layer.Layer<
       if (dead !== undefined) bury(transaction, mailbox, dead)
       write(transaction, mailbox, returned)
       if (failed !== undefined && !returned.includes(failed)) put(transaction, mailbox, failed)
+      settle(transaction, mailbox)
+    }
+
+    /** The store is read again when it holds what was decided. */
+    const settle = (transaction: Transaction, mailbox: Mailbox) => {
+      transaction.isBarrier = true
+      transaction.onDurable(() => {
+        mailbox.state.settled()
+        pumpIfOpen(mailbox)
+      })
     }
 
     const bury = (transaction: Transaction, mailbox: Mailbox, letter: Letter) => {
@@ -276,12 +280,9 @@ export const layer: Layer.Layer<
       unsafeOpen: (key, name) => {
         const stored = found.get(ordered(key))
         found.delete(ordered(key))
-        const { bytes, count } = stored ?? { bytes: 0, count: 0 }
-        const knownUpTo = marks.before(key)
-        // New mail stands behind everything that was there, delivered or not.
-        const last = Math.max(stored === undefined ? 0 : stored.last, knownUpTo)
-        const state = new MailboxState(config, { bytes, count, last })
-        mailboxes.set(key, { key, name, state, knownUpTo, isRefusing: false })
+        const { bytes, count, last } = stored ?? { bytes: 0, count: 0, last: 0 }
+        const state = new MailboxState(config, { bytes, count, last, knownUpTo: marks.before(key) })
+        mailboxes.set(key, { key, name, state, isRefusing: false })
         quota.add(count, bytes)
         ledger.unsafeCount("accepted", count)
       },

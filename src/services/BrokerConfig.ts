@@ -123,8 +123,11 @@ export const settings = {
   contentionRestMs: ms(30_000, "How long they must wait while the current one is open"),
 
   // -- delivery ---------------------------------------------------------------------------------------------------------
-  windowMessages: count(128, "Messages in flight to an endpoint at most"),
-  windowBytes: bytes(4 * MiB, "Bytes in flight to an endpoint at most; one message may be larger"),
+  windowMessages: count(128, "Messages in flight to an endpoint at most; as many more are held in memory for it"),
+  windowBytes: bytes(
+    4 * MiB,
+    "Bytes in flight to an endpoint at most, and of mail held in memory for it; one message may be larger"
+  ),
   receiptMs: ms(5_000, "A push without receipt for so long is stored"),
   spillAgeMs: ms(100, "A push older than this is stored once enough later messages are accepted"),
   spillAfterAccepted: count(32, "How many later messages that takes"),

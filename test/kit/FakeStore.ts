@@ -30,6 +30,8 @@ export class FakeStore {
   read = 0
   /** Is told of each transaction that is handed to a write. */
   onTransaction: (transaction: Transaction) => void = () => undefined
+  /** Bytes of the largest page read so far that was asked for with a limit. */
+  largestPage = 0
   private readonly tables = new Map<string, Map<Key, unknown>>()
   private readonly damaged = new Set<string>()
   private isHeld = false
@@ -107,6 +109,9 @@ export class FakeStore {
           return index === 0 || size <= bytes
         }) as ReadonlyArray<readonly [Key, A]>
       this.read += found.length
+      if (limit !== undefined) {
+        this.largestPage = Math.max(this.largestPage, JSON.stringify(found.map(([, value]) => value)).length)
+      }
       return found
     },
     keys: (name) => [...(this.tables.get(name)?.keys() ?? [])].sort(),

@@ -16,6 +16,8 @@ interface Entry {
   readonly rank: number
   /** In the store, or on the way there. */
   isStored: boolean
+  /** The mailbox knows that it is durable. */
+  isWritten: boolean
   inFlight: PushId | undefined
   everPushed: boolean
   /** The channel it may not be pushed over again. */
@@ -72,6 +74,7 @@ export class MailboxDriver {
       bytes,
       rank: this.arrived,
       isStored: false,
+      isWritten: false,
       inFlight: undefined,
       everPushed: false,
       spentOn: undefined,
@@ -103,12 +106,14 @@ export class MailboxDriver {
     this.turn((commit) => {
       const oldest = flying[0]
       if (oldest !== undefined) oldest.failures++
-      const { dead, write } = this.state.detach()
+      const { dead, failed, write } = this.state.detach()
       for (const entry of flying) entry.inFlight = undefined
       const isDead = oldest !== undefined && oldest.failures >= this.limits.deliveryLimit
       assert.equal(dead?.message.id, isDead ? oldest.id : undefined, "dead at the delivery limit, not before")
       if (dead !== undefined) this.leave(commit, dead, this.dead)
       this.write(commit, write)
+      if (failed !== undefined && !write.includes(failed)) this.rewrite(commit, failed)
+      this.settle(commit)
       const stillLive = [...this.mail.values()].filter(({ isStored }) => !isStored)
       assert.deepEqual(stillLive, [], "without a channel everything is stored")
     })
@@ -140,6 +145,7 @@ export class MailboxDriver {
       assert.equal(refused.dead, entry.failures >= this.limits.deliveryLimit, "dead at the delivery limit")
       if (refused.dead) this.leave(commit, refused.letter, this.dead)
       else this.pausedUntil = this.now + pauseMs
+      if (!refused.dead && !refused.write.includes(refused.letter)) this.rewrite(commit, refused.letter)
       this.write(commit, refused.write)
       this.pump(commit)
     })
@@ -170,6 +176,25 @@ export class MailboxDriver {
     this.turn((commit) => this.pump(commit))
   }
 
+  /** What the store holds and is over leaves, unless it is in flight or being written. */
+  sweep(): void {
+    if (!this.state.isSettled) return
+    this.turn((commit) => {
+      for (const { message, place } of this.store.records) {
+        if (!isExpired(message, this.now)) continue
+        const entry = this.mail.get(message.id)
+        const leaves = entry?.isWritten === true && entry.inFlight === undefined
+        assert.equal(this.state.expire(place, message.bytes), leaves, `${message.id} leaves at its time`)
+        if (!leaves) continue
+        commit.deletes.push(place)
+        this.mail.delete(entry.id)
+        this.expired.push(entry.id)
+        this.settle(commit)
+      }
+      this.pump(commit)
+    })
+  }
+
   /** The oldest write becomes durable; nobody has been told yet. */
   durable(): void {
     this.store.durable()
@@ -197,6 +222,7 @@ export class MailboxDriver {
     }
     while (this.store.isWriting) this.wrote()
     assert.deepEqual(this.store.records, [], "nothing stays in the store")
+    assert.ok(this.state.isSettled)
     assert.deepEqual([this.state.size, this.state.count, this.state.bytes, this.state.flying], [0, 0, 0, 0])
     const left = [...this.delivered, ...this.dead, ...this.expired]
     assert.equal(left.length, this.arrived, "everything leaves, once")
@@ -237,9 +263,16 @@ export class MailboxDriver {
     assert.ok(flying.length <= windowMessages, "the window holds so many messages")
     assert.ok(flying.length <= 1 || bytesOf(flying) <= windowBytes, "the window holds so many bytes")
 
+    const held = this.state.loaded.map(({ message }) => this.mail.get(message.id)!)
+    assert.ok(held.length <= windowMessages, "memory holds so many messages beside those in flight")
+    assert.ok(held.length <= 1 || bytesOf(held) <= windowBytes, "memory holds so many bytes beside those in flight")
+    if (this.channel === undefined) assert.deepEqual(held, [], "memory holds nothing durable for who is away")
+    const written = all.filter(({ inFlight, isWritten }) => isWritten && inFlight === undefined)
+    assert.equal(this.state.unloadedCount, written.length - held.length, "what memory does not hold is in the store")
+
     const isOpen = this.channel !== undefined && !this.isCongested && this.now >= this.pausedUntil
     const next = all.filter(({ inFlight }) => inFlight === undefined).sort((a, b) => (isBefore(a, b) ? -1 : 1))[0]
-    if (!isOpen || this.store.isWriting || next === undefined) return
+    if (!isOpen || this.store.isWriting || !this.state.isSettled || next === undefined) return
     const hasRoom =
       flying.length === 0 || (flying.length < windowMessages && bytesOf(flying) + next.bytes <= windowBytes)
     assert.ok(!hasRoom, `${next.id} could be pushed and is not`)
@@ -298,29 +331,32 @@ export class MailboxDriver {
   }
 
   private load(after: Place): boolean {
-    const page = this.store.behind(after).slice(0, this.limits.windowMessages)
-    const before = this.state.unloadedCount
-    const letters = page.map(
-      ({ failures, message, place, pushed }): Letter => ({
-        message,
-        place,
-        token: undefined,
-        isAccepted: true,
-        stored: "written",
-        redelivered: pushed,
-        failures,
-        pushedAt: undefined
-      })
+    let bytes = 0
+    const page = this.store.behind(after).filter(({ message }, index) => {
+      bytes += message.bytes
+      return index < this.limits.windowMessages && (index === 0 || bytes <= this.limits.windowBytes)
+    })
+    return this.state.load(
+      page.map(
+        ({ failures, message, place, pushed }): Letter => ({
+          message,
+          place,
+          token: undefined,
+          isAccepted: true,
+          stored: "written",
+          redelivered: pushed,
+          failures,
+          pushedAt: undefined
+        })
+      )
     )
-    this.state.load(letters, page.length < this.limits.windowMessages)
-    return this.state.unloadedCount < before
   }
 
   private write(commit: Commit, letters: ReadonlyArray<Letter>): void {
     if (letters.length === 0) return
-    for (const { failures, message, place, pushedAt } of letters) {
-      commit.puts.push({ message, place, failures, pushed: pushedAt !== undefined })
-      const entry = this.mail.get(message.id)!
+    for (const letter of letters) {
+      this.rewrite(commit, letter)
+      const entry = this.mail.get(letter.message.id)!
       assert.ok(!entry.isStored, `${entry.id} is written twice`)
       entry.isStored = true
     }
@@ -331,6 +367,19 @@ export class MailboxDriver {
     }
     commit.effects.push(() => {
       for (const letter of letters) this.state.wrote(letter)
+      for (const entry of written) entry.isWritten = true
+      if (this.state.deliversOver !== undefined) this.turn((next) => this.pump(next))
+    })
+  }
+
+  private rewrite(commit: Commit, { failures, message, place, pushedAt }: Letter): void {
+    commit.puts.push({ message, place, failures, pushed: pushedAt !== undefined })
+  }
+
+  private settle(commit: Commit): void {
+    commit.isBarrier = true
+    commit.effects.push(() => {
+      this.state.settled()
       if (this.state.deliversOver !== undefined) this.turn((next) => this.pump(next))
     })
   }

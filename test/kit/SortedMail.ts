@@ -15,6 +15,8 @@ export class Commit {
   readonly deletes: Array<Place> = []
   readonly effects: Array<() => void> = []
   isDurable = false
+  /** Complete after all before it, also without records. */
+  isBarrier = false
 }
 
 export class SortedMail {
@@ -27,7 +29,8 @@ export class SortedMail {
 
   /** Takes the commit; one without records is complete at once. */
   commit(commit: Commit): void {
-    if (commit.puts.length + commit.deletes.length > 0) this.commits.push(commit)
+    const waits = commit.isBarrier && this.isWriting
+    if (commit.puts.length + commit.deletes.length > 0 || waits) this.commits.push(commit)
     else for (const effect of commit.effects) effect()
   }
 
@@ -38,9 +41,10 @@ export class SortedMail {
     commit.isDurable = true
     for (const record of commit.puts) {
       const at = this.records.findIndex(({ place }) => place >= record.place)
-      const isTaken = at >= 0 && this.records[at]!.place === record.place
-      assert.ok(!isTaken, `two messages have the place ${record.place}`)
-      this.records.splice(at < 0 ? this.records.length : at, 0, record)
+      const there = at >= 0 && this.records[at]!.place === record.place ? this.records[at] : undefined
+      const isAnother = there !== undefined && there.message !== record.message
+      assert.ok(!isAnother, `two messages have the place ${record.place}`)
+      this.records.splice(at < 0 ? this.records.length : at, there === undefined ? 0 : 1, record)
     }
     for (const place of commit.deletes) {
       const at = this.records.findIndex((record) => record.place === place)

@@ -344,6 +344,51 @@ describe("D3: order", () => {
     }).pipe(Effect.provide(broker(network)))
   })
 
+  it.scoped("D6: a backlog of large messages comes in pages of no more bytes than the window", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      const all = names("m", 40).map((id) => `${id}${"x".repeat(1_000)}`)
+      network.deliver(...all.map((id) => ({ ...mail(plugin.endpointId, id), messageId: id.slice(0, 3), bytes: 1_500 })))
+      yield* settled
+      store.largestPage = 0
+      yield* comeBack(plugin)
+      yield* drain(plugin)
+      assert.deepStrictEqual(plugin.contents, all)
+      assert.isAbove(store.largestPage, 2_000)
+      assert.isBelow(store.largestPage, 5_000)
+    }).pipe(Effect.provide(broker(network, { windowBytes: 5_000 }, { store: store.layer })))
+  })
+
+  it.scoped(
+    "comes over a channel that replaced its own only once what was acknowledged before has left the store",
+    () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        const plugin = yield* session(11)
+        plugin.drop()
+        network.deliver(...names("m", 3).map((id) => mail(plugin.endpointId, id)))
+        yield* settled
+        yield* comeBack(plugin)
+        yield* settled
+        store.hold()
+        plugin.acknowledge(plugin.received[1]!)
+        plugin.drop()
+        yield* Effect.fork(comeBack(plugin))
+        yield* settled
+        assert.deepStrictEqual(marked(plugin), [])
+        store.release()
+        yield* settled
+        assert.deepStrictEqual(marked(plugin), ["m1 again", "m3 again"])
+        yield* drain(plugin)
+        assert.deepInclude(yield* books, { accepted: 3, delivered: 3, held: 0 })
+      }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+    }
+  )
+
   it.scoped("pages are read on while the channel ends and returns in the middle of them", () => {
     const network = new FakeNetwork()
     return Effect.gen(function* () {

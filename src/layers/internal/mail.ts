@@ -38,13 +38,13 @@ export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): 
   pushed: redelivered || pushedAt !== undefined
 })
 
-export const letterOf = (place: Place, { failures, message, pushed }: MailRecord, knownUpTo: Place): Letter => ({
+export const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
   message,
   place,
   token: undefined,
   isAccepted: true,
   stored: "written",
-  redelivered: pushed || place <= knownUpTo,
+  redelivered: pushed,
   failures,
   pushedAt: undefined
 })

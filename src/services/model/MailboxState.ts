@@ -3,7 +3,8 @@
  *
  * A message is pushed live only when nothing is held before it, and whatever is written takes every earlier unreceipted
  * message along: what the store holds of a mailbox can be delivered in order whenever the process ends. Memory holds what is
- * in flight, one window of held mail and what is being written; the rest lies in the store and is only counted here.
+ * in flight, one window of held mail and what is being written; the rest lies in the store and is only counted here. Without
+ * an outlet it holds only what is being written.
  *
  * The class does no I/O. Its callers push, write and read, and tell it what happened.
  */
@@ -34,10 +35,22 @@ export interface Letter {
   pushedAt: number | undefined
 }
 
+/** What the store holds of a mailbox from before. */
+export interface StoredMailbox {
+  readonly count: number
+  readonly bytes: number
+  /** Of its last message. */
+  readonly last: Place
+  /** Mail up to here may have been pushed; new mail stands behind it, whether it is still there or not. */
+  readonly knownUpTo: Place
+}
+
+const nothingStored: StoredMailbox = { count: 0, bytes: 0, last: 0, knownUpTo: 0 }
+
 export interface MailboxLimits {
-  /** Messages in flight at most. */
+  /** Messages in flight at most, and as many held in memory behind them. */
   readonly windowMessages: number
-  /** Bytes in flight at most; a single message may be larger. */
+  /** Bytes of either at most; a single message may be larger. */
   readonly windowBytes: number
   /** Failed deliveries that make a message dead. */
   readonly deliveryLimit: number
@@ -67,10 +80,15 @@ export class MailboxState {
   private readonly held: Array<Letter> = []
   /** Not in flight and not durable yet, in order of writing. */
   private readonly writing = new Set<Letter>()
-  /** Durable records behind `loadedUpTo`, which are not in memory. */
+  private bytesHeld = 0
+  /** Durable records that are not in memory. They are all those behind `loadedUpTo`. */
   private unloaded = 0
   private loadedUpTo: Place = 0
+  /** Turns whose commit must be durable before the store can be read: until then it holds what has left or has changed. */
+  private unsettled = 0
   private last: Place
+  /** All mail up to here was pushed before: pushes go in order. */
+  private pushedUpTo: Place
   private bytesInFlight = 0
   private liveCount = 0
   private outlet: Outlet | undefined
@@ -83,16 +101,13 @@ export class MailboxState {
 
   private readonly limits: MailboxLimits
 
-  /** `stored` describes what the store already holds of this mailbox. */
-  constructor(
-    limits: MailboxLimits,
-    stored: { readonly count: number; readonly bytes: number; readonly last: Place } = { count: 0, bytes: 0, last: 0 }
-  ) {
+  constructor(limits: MailboxLimits, { bytes, count, knownUpTo, last }: StoredMailbox = nothingStored) {
     this.limits = limits
-    this.count = stored.count
-    this.bytes = stored.bytes
-    this.unloaded = stored.count
-    this.last = stored.last
+    this.count = count
+    this.bytes = bytes
+    this.unloaded = count
+    this.last = Math.max(last, knownUpTo)
+    this.pushedUpTo = knownUpTo
   }
 
   /** Everything not delivered yet: stored or live. */
@@ -104,9 +119,19 @@ export class MailboxState {
     return this.inFlight.size
   }
 
+  /** Durable mail in memory that is not in flight, in order. */
+  get loaded(): ReadonlyArray<Letter> {
+    return this.held
+  }
+
   /** How many lie in the store only. */
   get unloadedCount(): number {
     return this.unloaded
+  }
+
+  /** False from a `detach` or an `expire` until its `settled`. */
+  get isSettled(): boolean {
+    return this.unsettled === 0
   }
 
   /** What is in flight. */
@@ -189,28 +214,26 @@ export class MailboxState {
     if (now < this.pausedUntil) return { _tag: "Wait", until: this.pausedUntil }
     const letter = this.held[0]
     if (letter === undefined) {
-      return this.unloaded > 0 ? { _tag: "Load", after: this.loadedUpTo } : nothing
+      return this.unloaded > 0 && this.isSettled ? { _tag: "Load", after: this.loadedUpTo } : nothing
     }
     if (isExpired(letter.message, now)) return { _tag: "Expired", letter }
     return this.hasRoom(letter) ? { _tag: "Push", letter } : nothing
   }
 
-  /** What the store holds behind the `Load` point, in order. `exhausted`: there is no more. */
-  load(letters: ReadonlyArray<Letter>, exhausted: boolean): void {
+  /** What the store holds behind the `Load` point, the first of it, in order; nothing where it holds no more. False: it led nowhere yet. */
+  load(letters: ReadonlyArray<Letter>): boolean {
+    const before = this.unloaded
+    if (letters.length === 0) this.correct()
     const underWay = new Set(Array.from(this.writing, ({ place }) => place))
     for (const letter of letters) {
       // Durable already, but its `wrote` has not run: it places itself, and so does all behind it.
-      if (underWay.has(letter.place)) return
-      this.held.push(letter)
+      if (underWay.has(letter.place) || this.isFullFor(letter)) break
+      if (letter.place <= this.pushedUpTo) letter.redelivered = true
+      this.hold(letter)
       this.loadedUpTo = letter.place
       this.unloaded--
     }
-    if (!exhausted || this.unloaded === 0) return
-    // The store holds less than it said.
-    const stored = [...this.inFlight.values(), ...this.held, ...this.writing].filter(({ stored }) => stored !== "live")
-    this.unloaded = 0
-    this.count = stored.length
-    this.bytes = stored.reduce((sum, { message }) => sum + message.bytes, 0)
+    return this.unloaded < before
   }
 
   /** The letter was pushed and its receipt is awaited. */
@@ -218,6 +241,7 @@ export class MailboxState {
     this.takeHeld(letter)
     if (letter.stored === "live") this.liveCount++
     letter.pushedAt = now
+    this.pushedUpTo = Math.max(this.pushedUpTo, letter.place)
     this.inFlight.set(pushId, letter)
     this.bytesInFlight += letter.message.bytes
   }
@@ -226,6 +250,26 @@ export class MailboxState {
   drop(letter: Letter): void {
     this.takeHeld(letter)
     this.forget(letter)
+  }
+
+  /**
+   * The time of the stored message there, of so many bytes, is over. True when it leaves with that. False while it is in flight
+   * or being written: it is asked about again when it comes back. Only while the mailbox is settled, and once a turn.
+   */
+  expire(place: Place, bytes: number): boolean {
+    const at = this.held.findIndex((letter) => letter.place === place)
+    if (at >= 0) this.release(at)
+    else if (this.isUnloaded(place)) this.unloaded--
+    else return false
+    this.count--
+    this.bytes -= bytes
+    this.unsettled++
+    return true
+  }
+
+  /** What a `detach`, or an `expire` that was true, decided is durable, and everything decided before. */
+  settled(): void {
+    this.unsettled--
   }
 
   /** The plugin acknowledged the push. `undefined` when it is not in flight. */
@@ -254,7 +298,8 @@ export class MailboxState {
 
   /**
    * The channel ended or was replaced. What was in flight waits for the next one; the live part of it must be written.
-   * The oldest counts a failed delivery (`failed`) and may be dead.
+   * The oldest counts a failed delivery (`failed`) and may be dead. What is durable leaves memory; it is read again for the
+   * next channel, once `settled`.
    */
   detach(): {
     readonly write: ReadonlyArray<Letter>
@@ -273,7 +318,12 @@ export class MailboxState {
       returned.shift()
     }
     const failed = dead === undefined ? oldest : undefined
-    return { write: returned.flatMap((letter) => this.comeBack(letter)), failed, dead }
+    const write = returned.flatMap((letter) => this.comeBack(letter))
+    this.unloaded += this.held.length
+    this.clearHeld()
+    this.loadedUpTo = 0
+    this.unsettled++
+    return { write, failed, dead }
   }
 
   /** The mailbox ends. What memory holds, in order; `unloaded` more lie in the store behind `after`. `bytes` counts all. */
@@ -287,7 +337,7 @@ export class MailboxState {
     const letters = [...this.inFlight.values(), ...this.held, ...this.writing].sort(byPlace)
     const rest = { letters, unloaded: this.unloaded, after: this.loadedUpTo, bytes: this.bytes }
     this.inFlight.clear()
-    this.held.length = 0
+    this.clearHeld()
     this.writing.clear()
     this.unloaded = 0
     this.liveCount = 0
@@ -300,11 +350,7 @@ export class MailboxState {
   // -- the parts -----------------------------------------------------------------------------------------------------
 
   private hasRoom(letter: Letter): boolean {
-    return (
-      this.inFlight.size === 0 ||
-      (this.inFlight.size < this.limits.windowMessages &&
-        this.bytesInFlight + letter.message.bytes <= this.limits.windowBytes)
-    )
+    return this.inFlight.size === 0 || !this.exceeds(this.inFlight.size + 1, this.bytesInFlight + letter.message.bytes)
   }
 
   private startWriting(letter: Letter): void {
@@ -342,38 +388,69 @@ export class MailboxState {
 
   /** A durable letter that is not in flight: into memory where it belongs there, else left to the store. */
   private keep(letter: Letter): void {
-    const tail = this.held[this.held.length - 1]
-    const isBehind = tail === undefined || letter.place > tail.place
     if (letter.place > this.loadedUpTo) {
-      if (this.unloaded > 0 || (isBehind && this.held.length >= this.limits.windowMessages)) {
-        this.unloaded++
+      if (this.unloaded > 0 || this.outlet === undefined || this.isFullFor(letter)) {
+        this.leaveToStore(letter)
         return
       }
       this.loadedUpTo = letter.place
     }
-    if (isBehind) {
-      this.held.push(letter)
-      return
+    this.hold(letter)
+    // What was pushed before is no more than a window: only what is newer gives way to it.
+    while (this.held.length > 1 && this.exceeds(this.held.length, this.bytesHeld)) {
+      this.leaveToStore(this.release(this.held.length - 1))
     }
-    this.held.splice(
-      this.held.findIndex(({ place }) => letter.place < place),
-      0,
-      letter
-    )
-    this.trim()
   }
 
-  /** Mail that came back must not grow the memory: the newest held letters go back to the store. */
-  private trim(): void {
-    while (this.held.length > 2 * this.limits.windowMessages) {
-      this.held.pop()
-      this.unloaded++
-      this.loadedUpTo = this.held[this.held.length - 1]!.place
-    }
+  private leaveToStore({ place }: Letter): void {
+    if (this.unloaded === 0 || place <= this.loadedUpTo) this.loadedUpTo = place - 1
+    this.unloaded++
+  }
+
+  /** True where stored mail is not in memory. */
+  private isUnloaded(place: Place): boolean {
+    if (this.unloaded === 0 || place <= this.loadedUpTo) return false
+    for (const letter of this.writing) if (letter.place === place) return false
+    return true
+  }
+
+  /** The store holds less than it said. */
+  private correct(): void {
+    const stored = [...this.inFlight.values(), ...this.held, ...this.writing].filter(({ stored }) => stored !== "live")
+    this.unloaded = 0
+    this.count = stored.length
+    this.bytes = stored.reduce((sum, { message }) => sum + message.bytes, 0)
+  }
+
+  private exceeds(messages: number, bytes: number): boolean {
+    return messages > this.limits.windowMessages || bytes > this.limits.windowBytes
+  }
+
+  private isFullFor(letter: Letter): boolean {
+    return this.held.length > 0 && this.exceeds(this.held.length + 1, this.bytesHeld + letter.message.bytes)
+  }
+
+  private hold(letter: Letter): void {
+    let at = this.held.length
+    while (at > 0 && letter.place < this.held[at - 1]!.place) at--
+    this.held.splice(at, 0, letter)
+    this.bytesHeld += letter.message.bytes
+  }
+
+  private release(at: number): Letter {
+    const letter = this.held[at]!
+    this.held.splice(at, 1)
+    this.bytesHeld -= letter.message.bytes
+    return letter
+  }
+
+  private clearHeld(): void {
+    this.held.length = 0
+    this.bytesHeld = 0
   }
 
   private takeHeld(letter: Letter): void {
-    if (this.held[0] === letter) this.held.shift()
+    if (this.held[0] === letter) this.release(0)
   }
 
   private forget(letter: Letter): void {

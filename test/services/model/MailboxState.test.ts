@@ -70,11 +70,23 @@ describe("pushing", () => {
     const mailbox = new MailboxDriver(limits)
     for (let n = 0; n < 10; n++) mailbox.arrive()
     for (let n = 0; n < 10; n++) mailbox.wrote()
-    assert.strictEqual(mailbox.state.unloadedCount, 8)
+    assert.strictEqual(mailbox.state.unloadedCount, 10)
     mailbox.attach(true)
     mailbox.arrive()
     mailbox.finish()
     assert.deepStrictEqual(mailbox.pushes, ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "m9", "m10", "m11"])
+  })
+  it("reads large mail from the store as far as the window holds its bytes, at least one message", () => {
+    const mailbox = new MailboxDriver({ ...limits, windowMessages: 10 })
+    for (const bytes of [40, 40, 40, 500, 10, 10]) mailbox.arrive(bytes)
+    for (let n = 0; n < 6; n++) mailbox.wrote()
+    mailbox.attach(true)
+    assert.deepStrictEqual([mailbox.state.flying, mailbox.state.unloadedCount], [2, 3], "the third is held")
+    mailbox.acknowledge(0)
+    mailbox.acknowledge(0)
+    assert.deepStrictEqual([mailbox.state.flying, mailbox.state.unloadedCount], [1, 2])
+    mailbox.finish()
+    assert.deepStrictEqual(mailbox.pushes, ["m1", "m2", "m3", "m4", "m5", "m6"])
   })
   it("skips what expired while it waited, at its time, not 1 ms before", () => {
     const mailbox = new MailboxDriver(limits)
@@ -119,6 +131,49 @@ describe("writing", () => {
     mailbox.wrote()
     mailbox.finish()
     assert.deepStrictEqual(mailbox.delivered, ["m1"])
+  })
+})
+
+describe("stored mail whose time is over", () => {
+  it("leaves from memory and from the store at its time, not 1 ms before, and makes room for what comes behind it", () => {
+    const mailbox = new MailboxDriver(limits)
+    mailbox.arrive(10, 100)
+    mailbox.arrive(10)
+    for (let n = 0; n < 2; n++) mailbox.wrote()
+    mailbox.advance(99)
+    mailbox.sweep()
+    assert.deepStrictEqual(mailbox.expired, [])
+    mailbox.advance(1)
+    mailbox.sweep()
+    assert.deepStrictEqual(mailbox.expired, ["m1"])
+    assert.deepStrictEqual([mailbox.state.count, mailbox.state.bytes], [1, 10])
+    mailbox.finish()
+    assert.deepStrictEqual(mailbox.pushes, ["m2"])
+  })
+  it("stays while it is in flight, and leaves when its channel ended", () => {
+    const mailbox = new MailboxDriver(limits)
+    mailbox.attach(true)
+    mailbox.arrive(10, 100)
+    mailbox.spill(0)
+    mailbox.wrote()
+    mailbox.advance(100)
+    mailbox.sweep()
+    assert.deepStrictEqual([mailbox.state.flying, mailbox.expired], [1, []])
+    mailbox.detach()
+    mailbox.wrote()
+    mailbox.sweep()
+    assert.deepStrictEqual([mailbox.state.size, mailbox.expired], [0, ["m1"]])
+  })
+  it("is not read again before its leaving is durable", () => {
+    const mailbox = new MailboxDriver(limits)
+    for (const lives of [100, undefined]) mailbox.arrive(10, lives)
+    for (let n = 0; n < 2; n++) mailbox.wrote()
+    mailbox.advance(100)
+    mailbox.sweep()
+    mailbox.attach(true)
+    assert.deepStrictEqual(mailbox.pushes, [])
+    mailbox.wrote()
+    assert.deepStrictEqual([mailbox.pushes, mailbox.expired], [["m2"], ["m1"]])
   })
 })
 
@@ -177,6 +232,20 @@ describe("a refused push", () => {
     mailbox.finish()
     assert.deepStrictEqual(mailbox.delivered, ["m2"])
   })
+  it("is held alone where the next message is too large beside it; what is in flight behind it is not read again", () => {
+    const mailbox = new MailboxDriver({ ...limits, windowMessages: 3 })
+    mailbox.attach(true)
+    mailbox.arrive(60)
+    mailbox.arrive(10)
+    mailbox.refuse(0, 20)
+    mailbox.arrive(60)
+    for (let n = 0; n < 2; n++) mailbox.wrote()
+    assert.strictEqual(mailbox.state.unloadedCount, 1)
+    mailbox.advance(20)
+    assert.deepStrictEqual(mailbox.pushes, ["m1", "m2", "m1"])
+    mailbox.finish()
+    assert.deepStrictEqual(mailbox.pushes, ["m1", "m2", "m1", "m3"])
+  })
   it("that is not in flight is not known", () => {
     const state = new MailboxState(limits)
     assert.isUndefined(state.refuse(PushId("p"), 0, () => 0))
@@ -204,14 +273,17 @@ describe("the place of a message", () => {
     )
   })
   it("is behind what the store holds of it from before", () => {
-    assert.strictEqual(letterFor(new MailboxState(limits, { count: 2, bytes: 20, last: 7 }), "a").place, 8)
+    assert.strictEqual(
+      letterFor(new MailboxState(limits, { count: 2, bytes: 20, last: 7, knownUpTo: 0 }), "a").place,
+      8
+    )
   })
 })
 
 describe("a mailbox found in the store", () => {
   it("counts what it finds, reads it from its beginning and pushes nothing before", () => {
     const last = 7
-    const state = new MailboxState(limits, { count: 2, bytes: 20, last })
+    const state = new MailboxState(limits, { count: 2, bytes: 20, last, knownUpTo: 0 })
     assert.deepStrictEqual([state.size, state.count, state.bytes, state.unloadedCount], [2, 2, 20, 2])
     state.attach({ channel: ChannelId(1), receipts: true })
     assert.isFalse(state.canPushLive(letterFor(state, "new"), 0))
@@ -223,14 +295,14 @@ describe("a mailbox found in the store", () => {
       stored: "written"
     })
     if (next._tag === "Load") assert.strictEqual(next.after, 0)
-    state.load([stored("a", 3), stored("b", last)], true)
+    state.load([stored("a", 3), stored("b", last)])
     const first = state.next(0)
     assert.strictEqual(first._tag === "Push" ? first.letter.message.content : first._tag, "a")
   })
   it("is empty when the store turns out to hold less", () => {
-    const state = new MailboxState(limits, { count: 2, bytes: 20, last: 7 })
+    const state = new MailboxState(limits, { count: 2, bytes: 20, last: 7, knownUpTo: 0 })
     state.attach({ channel: ChannelId(1), receipts: true })
-    state.load([], true)
+    state.load([])
     assert.strictEqual(state.next(0)._tag, "Wait")
     assert.deepStrictEqual([state.size, state.bytes], [0, 0])
   })
@@ -272,6 +344,7 @@ const script = fc.array(
         named("readOn", (mailbox) => mailbox.readOn())
       )
     },
+    { weight: 2, arbitrary: fc.constant(named("sweep", (mailbox) => mailbox.sweep())) },
     { weight: 1, arbitrary: fc.constantFrom(1, 20).map((ms) => named(`advance(${ms})`, (m) => m.advance(ms))) }
   ),
   { maxLength: 80, size: "max" }
