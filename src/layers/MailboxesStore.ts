@@ -13,12 +13,13 @@ import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
 import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
-import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
+import { type Letter, MailboxState } from "../services/model/MailboxState.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
 import { LivePushes } from "./internal/livePushes.js"
-import { behind, frameOf, keyOf, letterOf, mail, placeOf, recordOf } from "./internal/mail.js"
+import { frameOf, readMail } from "./internal/mail.js"
+import { deleteMail, makeMailExpiry, putMail } from "./internal/mailExpiry.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
 import { PushMarks } from "./internal/pushMarks.js"
@@ -55,7 +56,6 @@ export const layer: Layer.Layer<
     const mailboxes = new Map<EndpointKey, Mailbox>()
     const byChannel = new Map<ChannelId, Set<Mailbox>>()
     const inFlight = new Map<PushId, { readonly mailbox: Mailbox; readonly channel: ChannelId }>()
-    const spaceListeners: Array<() => void> = []
     const marks = new PushMarks(store)
     const livePushes = new LivePushes<Mailbox>(config)
     /** Mailboxes that wait for the end of a refused push's pause. */
@@ -88,20 +88,18 @@ export const layer: Layer.Layer<
       ledger.unsafeCount("accepted", 1)
     }
 
-    const put = (transaction: Transaction, mailbox: Mailbox, letter: Letter) =>
-      transaction.put(mail, keyOf(mailbox.key, letter), recordOf(letter))
-
     /** Puts the letters into one commit; they are accepted when it is durable. */
     const write = (transaction: Transaction, mailbox: Mailbox, letters: ReadonlyArray<Letter>) => {
       if (letters.length === 0) return
       for (const letter of letters) {
         countAccepted(letter)
         quota.add(1, letter.message.bytes)
-        put(transaction, mailbox, letter)
+        putMail(transaction, mailbox.key, letter)
       }
       transaction.onDurable(() => {
         accept(letters)
         for (const letter of letters) mailbox.state.wrote(letter)
+        for (const letter of letters) expiry.unsafeWatch(letter)
         pumpIfOpen(mailbox)
       })
     }
@@ -121,15 +119,11 @@ export const layer: Layer.Layer<
       } else {
         quota.add(-1, -letter.message.bytes)
         recovered.delete(letter.message.id)
-        transaction.delete(mail, keyOf(mailbox.key, letter))
+        deleteMail(transaction, mailbox.key, letter)
       }
       // Dead letters count themselves.
       if (to !== "dead") ledger.unsafeCount(to, 1)
-      if (quota.frees(mailbox)) transaction.onDurable(announceSpace)
-    }
-
-    const announceSpace = () => {
-      for (const listener of spaceListeners) listener()
+      quota.frees(transaction, mailbox)
     }
 
     // -- pushing -------------------------------------------------------------------------------------------------------
@@ -173,7 +167,7 @@ export const layer: Layer.Layer<
             leave(transaction, mailbox, next.letter, "expired")
             break
           case "Load":
-            if (load(mailbox, next.after)) break
+            if (state.load(readMail(store, mailbox.key, next.after, config))) break
             return
           case "Wait":
             if (next.until !== undefined) {
@@ -194,13 +188,6 @@ export const layer: Layer.Layer<
 
     const pumpIfOpen = (mailbox: Mailbox) => {
       if (mailbox.state.deliversOver !== undefined) pumpAlone(mailbox)
-    }
-
-    /** Reads the next page. False when nothing could be read yet. */
-    const load = ({ key, state }: Mailbox, after: Place): boolean => {
-      const { windowBytes: bytes, windowMessages: limit } = config
-      const records = store.unsafeRange(mail, { ...behind(key, after), limit, bytes })
-      return state.load(records.map(([recordKey, record]) => letterOf(placeOf(recordKey), record)))
     }
 
     // -- time ----------------------------------------------------------------------------------------------------------
@@ -229,6 +216,18 @@ export const layer: Layer.Layer<
     }
     const sweeper = yield* makeSweeper("mailboxes", sweep)
 
+    const expiry = yield* makeMailExpiry(
+      (key) => mailboxes.get(key),
+      (transaction, { bytes, endpoint, id }) => {
+        quota.add(-1, -bytes)
+        recovered.deleteKept(id)
+        ledger.unsafeCount("expired", 1)
+        quota.frees(transaction, get(endpoint))
+        settle(transaction, get(endpoint))
+      },
+      config.spillAgeMs
+    )
+
     // -- the end of a mailbox ------------------------------------------------------------------------------------------
 
     const get = (key: EndpointKey): Mailbox => {
@@ -253,7 +252,7 @@ export const layer: Layer.Layer<
       const { dead, failed, write: returned } = mailbox.state.detach()
       if (dead !== undefined) bury(transaction, mailbox, dead)
       write(transaction, mailbox, returned)
-      if (failed !== undefined && !returned.includes(failed)) put(transaction, mailbox, failed)
+      if (failed !== undefined && !returned.includes(failed)) putMail(transaction, mailbox.key, failed)
       settle(transaction, mailbox)
     }
 
@@ -263,6 +262,7 @@ export const layer: Layer.Layer<
       transaction.onDurable(() => {
         mailbox.state.settled()
         pumpIfOpen(mailbox)
+        expiry.unsafeLook()
       })
     }
 
@@ -278,13 +278,14 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        const stored = found.get(ordered(key))
+        const stored = found.get(ordered(key)) ?? { bytes: 0, count: 0, last: 0 }
         found.delete(ordered(key))
-        const { bytes, count, last } = stored ?? { bytes: 0, count: 0, last: 0 }
-        const state = new MailboxState(config, { bytes, count, last, knownUpTo: marks.before(key) })
+        const { bytes, count } = stored
+        const state = new MailboxState(config, { ...stored, knownUpTo: marks.before(key) })
         mailboxes.set(key, { key, name, state, isRefusing: false })
         quota.add(count, bytes)
         ledger.unsafeCount("accepted", count)
+        if (count > 0) expiry.unsafeLook()
       },
 
       unsafeDeliver: (transaction, key, { kind, mayBeKnown = false, message, token }) => {
@@ -330,7 +331,7 @@ export const layer: Layer.Layer<
         mailboxes.delete(key)
         paused.delete(mailbox)
         marks.forget(transaction, key)
-        if (quota.ends(mailbox)) transaction.onDurable(announceSpace)
+        quota.ends(transaction, mailbox)
         const { after, bytes, letters, unloaded } = mailbox.state.close()
         const here = letters.filter(({ place }) => unloaded === 0 || place <= after)
         quota.add(-unloaded - letters.filter(({ stored }) => stored !== "live").length, -bytes)
@@ -338,7 +339,7 @@ export const layer: Layer.Layer<
           if (letter.stored === "live") {
             countAccepted(letter)
             transaction.onDurable(() => accept([letter]))
-          } else transaction.delete(mail, keyOf(key, letter))
+          } else deleteMail(transaction, mailbox.key, letter)
           inbox.unsafeAdd(transaction, {
             message: letter.message,
             reason: "closed_session_continuation",
@@ -374,8 +375,9 @@ export const layer: Layer.Layer<
           reason
         })
         if (refused.dead) bury(transaction, mailbox, refused.letter)
-        else if (!refused.write.includes(refused.letter)) put(transaction, mailbox, refused.letter)
+        else if (!refused.write.includes(refused.letter)) putMail(transaction, mailbox.key, refused.letter)
         write(transaction, mailbox, refused.write)
+        expiry.unsafeWatch(refused.letter)
         pump(transaction, mailbox)
         return true
       },
@@ -392,9 +394,7 @@ export const layer: Layer.Layer<
         return { undelivered: state.size, inFlight: state.flying, stored: state.count, storedBytes: state.bytes }
       },
       unsafeTotals: () => ({ messages: quota.messages, bytes: quota.bytes }),
-      unsafeOnSpace: (listener) => {
-        spaceListeners.push(listener)
-      }
+      unsafeOnSpace: (listener) => quota.onSpace(listener)
     }
   })
 )

@@ -146,6 +146,139 @@ describe("expiry", () => {
   })
 })
 
+describe("mail of an endpoint that is away", () => {
+  it.scoped("leaves at its time, not 1 ms before, and makes room for what was held back", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      network.deliver(
+        mail(away.endpointId, "a", { expires_at: 1_000 }),
+        mail(away.endpointId, "b", { expires_at: 999.5 }),
+        mail(away.endpointId, "c")
+      )
+      yield* pass(999)
+      assert.deepInclude(yield* books, { accepted: 2, held: 2, expired: 0 })
+      assert.deepStrictEqual(yield* heldBack, [{ destination: away.endpointId, waiting: 1 }])
+      yield* pass(1)
+      assert.deepInclude(yield* books, { accepted: 2, held: 0, expired: 2 })
+      yield* pass(10)
+      assert.deepInclude(yield* books, { accepted: 3, held: 1, expired: 2 })
+      assert.deepStrictEqual(yield* heldBack, [])
+      assert.deepStrictEqual([...network.accepted].sort(), ["a", "b", "c"])
+      assert.deepStrictEqual(store.recordsOf("mail_expiry"), [])
+      yield* comeBack(away)
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ["c"])
+      assert.deepStrictEqual((yield* Mailboxes).unsafeTotals(), { messages: 0, bytes: 0 })
+    }).pipe(Effect.provide(broker(network, { mailboxMessages: 2 }, { store: store.layer })))
+  })
+
+  it.scoped("leaves a little at a time, however much is over at once; the rest stays in order", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      const other = yield* session(12)
+      away.drop()
+      other.drop()
+      const over = (id: string, n: number) => ({ expires_at: n % 2 === 0 ? 1_000 : undefined, id })
+      const ids = names("m", 1_200)
+      network.deliver(...ids.map((id, n) => mail((n % 3 === 0 ? other : away).endpointId, id, over(id, n))))
+      yield* settled
+      assert.strictEqual(store.recordsOf("mail_expiry").length, 600)
+      store.largestWrite = 0
+      yield* pass(1_000)
+      assert.deepInclude(yield* books, { accepted: 1_200, held: 600, expired: 600 })
+      assert.isAtMost(store.largestWrite, 600)
+      assert.deepStrictEqual([store.recordsOf("mail").length, store.recordsOf("mail_expiry").length], [600, 0])
+      yield* comeBack(away)
+      yield* drain(away)
+      assert.deepStrictEqual(
+        away.contents,
+        ids.filter((_, n) => n % 2 !== 0 && n % 3 !== 0)
+      )
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("comes in full when its plugin returns before the leaving is written", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const away = yield* session(11)
+      away.drop()
+      network.deliver(mail(away.endpointId, "a", { expires_at: 1_000 }), mail(away.endpointId, "b"))
+      yield* settled
+      store.hold()
+      yield* pass(1_000)
+      yield* Effect.fork(comeBack(away))
+      yield* settled
+      store.release()
+      yield* settled
+      yield* drain(away)
+      assert.deepStrictEqual(away.contents, ["b"])
+      assert.deepInclude(yield* books, { accepted: 2, delivered: 1, expired: 1, held: 0 })
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("does not leave while the store cannot be written, but after", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const away = yield* session(11)
+      away.drop()
+      network.deliver(mail(away.endpointId, "a", { expires_at: 1_000 }))
+      yield* settled
+      store.failure = "no space left"
+      network.deliver(mail(away.endpointId, "b"))
+      yield* pass(1_000)
+      assert.deepInclude(yield* books, { expired: 0 })
+      store.failure = undefined
+      yield* pass(5_000)
+      assert.deepInclude(yield* books, { expired: 1, held: 1 })
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+})
+
+describe("stored mail in flight", () => {
+  it.scoped("stays at its time: its receipt counts, and only its channel's end makes it leave", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const ids = ["a", "b", "c"]
+      network.deliver(...ids.map((id) => mail(plugin.endpointId, id, { expires_at: 8_000 })))
+      yield* pass(9_000)
+      assert.deepInclude(yield* books, { accepted: 3, held: 3, expired: 0 })
+      plugin.acknowledge(plugin.received[1]!)
+      yield* settled
+      assert.deepInclude(yield* books, { delivered: 1, held: 2 })
+      plugin.drop()
+      yield* pass(1)
+      assert.deepInclude(yield* books, { delivered: 1, held: 0, expired: 2 })
+      assert.deepStrictEqual([store.recordsOf("mail"), store.recordsOf("mail_expiry")], [[], []])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("leaves when it is refused after its time, not only when it would be pushed again", () => {
+    const network = new FakeNetwork()
+    return Effect.gen(function* () {
+      yield* jitter(1)
+      const plugin = yield* session(11)
+      network.deliver(mail(plugin.endpointId, "a", { expires_at: 8_000 }))
+      yield* pass(8_500)
+      assert.deepInclude(yield* books, { held: 1, expired: 0 })
+      plugin.refuse(plugin.received[0]!)
+      yield* pass(1)
+      assert.deepInclude(yield* books, { held: 0, expired: 1 })
+      yield* pass(5_000)
+      assert.deepStrictEqual(plugin.contents, ["a"])
+    }).pipe(Effect.provide(broker(network)))
+  })
+})
+
 describe("a store that cannot be written", () => {
   it.scoped("C4: takes nothing new; what was decided is accepted when it can be written again", () => {
     const network = new FakeNetwork()
@@ -400,6 +533,27 @@ describe("D7: the end of a mailbox", () => {
       assert.deepInclude(yield* books, { accepted: 4_001, held: 0, inbox: 4_001 })
       assert.strictEqual((yield* undispatched).indexOf("later"), 4_000)
     }).pipe(Effect.provide(broker(network, { windowMessages: 10, inboxMessages: 5_000 }, { platform: platform.layer })))
+  })
+
+  it.scoped("of what has a time: it is over in the inbox, once, and nothing of it stays where the mailbox was", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* session(11)
+      const here = yield* session(12)
+      plugin.drop()
+      const ids = names("m", 10)
+      network.deliver(...ids.map((id) => mail(plugin.endpointId, id, { expires_at: 1_000 })))
+      network.deliver(mail(here.endpointId, "n", { expires_at: 1_000 }))
+      yield* settled
+      yield* unregister(plugin.endpointId)
+      yield* unregister(here.endpointId)
+      yield* settled
+      assert.deepInclude(yield* books, { accepted: 11, held: 0, inbox: 11 })
+      yield* pass(1_000)
+      assert.deepInclude(yield* books, { accepted: 11, held: 0, inbox: 0, expired: 11 })
+      assert.deepStrictEqual(store.recordsOf("mail_expiry"), [])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
   })
 
   it.scoped("is no failed delivery: what was refused before is not dead for it", () => {

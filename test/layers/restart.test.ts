@@ -5,6 +5,8 @@ import type { Settings } from "../../src/services/BrokerConfig.js"
 import { Directory } from "../../src/services/Directory.js"
 import { Inbox } from "../../src/services/Inbox.js"
 import { Ledger } from "../../src/services/Ledger.js"
+import { Mailboxes } from "../../src/services/Mailboxes.js"
+import { MessageId } from "../../src/services/model/Ids.js"
 import { PlatformError } from "../../src/services/PlatformApi.js"
 import { Registration } from "../../src/services/Registration.js"
 import { Registry } from "../../src/services/Registry.js"
@@ -125,6 +127,37 @@ describe("D2: after a restart", () => {
         ])
       }).pipe(Effect.provide(life({ store, platform, settings: { inboxMessages: 1_000 } })))
       assert.deepStrictEqual(store.recordsOf("endpoints"), [])
+    })
+  )
+
+  it.scoped("mail whose time came meanwhile has left, and mail whose time comes leaves then", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      const network = new FakeNetwork()
+      yield* Effect.gen(function* () {
+        const plugin = yield* session(11)
+        plugin.drop()
+        network.deliver(
+          mail(plugin.endpointId, "a", { expires_at: 1_000 }),
+          mail(plugin.endpointId, "b"),
+          mail(plugin.endpointId, "an id that no key can hold", { expires_at: 3_000 })
+        )
+        yield* settled
+      }).pipe(Effect.provide(life({ store, network })))
+      yield* pass(2_000)
+
+      yield* Effect.gen(function* () {
+        yield* pass(1)
+        assert.deepInclude(yield* books, { accepted: 3, held: 2, expired: 1 })
+        yield* pass(998)
+        assert.deepInclude(yield* books, { held: 2, expired: 1 })
+        const mailboxes = yield* Mailboxes
+        assert.isTrue(mailboxes.unsafeHolds(MessageId("an id that no key can hold")))
+        yield* pass(1)
+        assert.isFalse(mailboxes.unsafeHolds(MessageId("an id that no key can hold")))
+        assert.deepInclude(yield* books, { held: 1, expired: 2, unaccounted: 0 })
+        assert.deepStrictEqual([store.recordsOf("mail").length, store.recordsOf("mail_expiry").length], [1, 0])
+      }).pipe(Effect.provide(life({ store })))
     })
   )
 

@@ -1,9 +1,9 @@
 import type { MessageReceived } from "../../services/ipc/StreamFrame.js"
 import type { EndpointKey, PushId } from "../../services/model/Ids.js"
-import type { Letter, Place } from "../../services/model/MailboxState.js"
+import type { Letter, MailWindow, Place } from "../../services/model/Letter.js"
 import type { Message } from "../../services/model/Message.js"
 import { join, ordered, under } from "../../services/model/StoreKey.js"
-import { type Key, table } from "../../services/Store.js"
+import { type Key, type Store, table } from "../../services/Store.js"
 import { idInKey } from "./idInKey.js"
 
 /** A stored message of a mailbox. */
@@ -38,7 +38,7 @@ export const recordOf = ({ failures, message, pushedAt, redelivered }: Letter): 
   pushed: redelivered || pushedAt !== undefined
 })
 
-export const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
+const letterOf = (place: Place, { failures, message, pushed }: MailRecord): Letter => ({
   message,
   place,
   token: undefined,
@@ -48,6 +48,17 @@ export const letterOf = (place: Place, { failures, message, pushed }: MailRecord
   failures,
   pushedAt: undefined
 })
+
+/** The first of the mail behind that place, as much as the window holds. */
+export const readMail = (
+  store: Store["Type"],
+  endpoint: EndpointKey,
+  place: Place,
+  { windowBytes: bytes, windowMessages: limit }: MailWindow
+): ReadonlyArray<Letter> =>
+  store
+    .unsafeRange(mail, { ...behind(endpoint, place), limit, bytes })
+    .map(([key, record]) => letterOf(placeOf(key), record))
 
 export const frameOf = ({ message, redelivered }: Letter, pushId: PushId | undefined): string => {
   const frame: MessageReceived = {

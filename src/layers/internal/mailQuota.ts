@@ -1,4 +1,5 @@
 import type { MailboxState } from "../../services/model/MailboxState.js"
+import type { Transaction } from "../../services/Store.js"
 
 export interface MailLimits {
   readonly mailboxMessages: number
@@ -20,6 +21,7 @@ export class MailQuota {
   /** Mail was refused since all mailboxes together last had room. */
   private isRefusing = false
   private readonly limits: MailLimits
+  private readonly listeners: Array<() => void> = []
 
   constructor(limits: MailLimits) {
     this.limits = limits
@@ -40,23 +42,28 @@ export class MailQuota {
     return false
   }
 
-  /** True, once, when there is room again where some was refused. */
-  frees(mailbox: Counted): boolean {
-    const isFreed = (mailbox.isRefusing && this.hasRoomIn(mailbox, 1)) || (this.isRefusing && this.hasRoom(1))
-    if (isFreed) this.forgive(mailbox)
-    return isFreed
+  /** Calls `listener` whenever there is room again where some was refused. */
+  onSpace(listener: () => void): void {
+    this.listeners.push(listener)
   }
 
-  /** The mailbox ended; true when something may be asked for that was refused. */
-  ends(mailbox: Counted): boolean {
-    const refused = mailbox.isRefusing || this.isRefusing
-    this.forgive(mailbox)
-    return refused
+  /** Something left the mailbox: what was refused is asked for once that is durable, if there is room for it now. */
+  frees(transaction: Transaction, mailbox: Counted): void {
+    const hasRoom = (mailbox.isRefusing && this.hasRoomIn(mailbox, 1)) || (this.isRefusing && this.hasRoom(1))
+    if (hasRoom) this.announce(transaction, mailbox)
   }
 
-  private forgive(mailbox: Counted): void {
+  /** The mailbox ends: what was refused goes elsewhere. */
+  ends(transaction: Transaction, mailbox: Counted): void {
+    if (mailbox.isRefusing || this.isRefusing) this.announce(transaction, mailbox)
+  }
+
+  private announce(transaction: Transaction, mailbox: Counted): void {
     mailbox.isRefusing = false
     this.isRefusing = false
+    transaction.onDurable(() => {
+      for (const listener of this.listeners) listener()
+    })
   }
 
   private hasRoom(bytes: number): boolean {

@@ -70,6 +70,11 @@ export class StoredMailIds {
     if (ids.size > 0) ids.delete(idInKey(id))
   }
 
+  /** `delete` by what a key has of the id. */
+  deleteKept(inKey: string): void {
+    this.gathered().delete(inKey)
+  }
+
   private gathered(): Set<string> {
     if (this.ids === undefined) {
       this.ids = new Set(this.text.toString("latin1", 0, this.length).split("\n"))

@@ -9,49 +9,17 @@
  * The class does no I/O. Its callers push, write and read, and tell it what happened.
  */
 import type { ChannelId, PushId } from "./Ids.js"
+import { exceeds, HeldLetters, type Letter, type MailWindow, type Place, type StoredMailbox } from "./Letter.js"
 import type { Message } from "./Message.js"
 import { isExpired } from "./Message.js"
 
-/** Where a message stands in its mailbox: behind everything that arrived before it. Counted from 1. */
-export type Place = number
+export type { Letter, Place } from "./Letter.js"
 
 const byPlace = (a: Letter, b: Letter): number => a.place - b.place
 
-/** A message in a mailbox. */
-export interface Letter {
-  readonly message: Message
-  readonly place: Place
-  /** What the connector is told when the message is safe; `undefined` once told, or when there is nobody to tell. */
-  token: unknown
-  /** The broker has taken it for good, though the connector may not have been told yet. */
-  isAccepted: boolean
-  /** `live`: only in memory. `writing`: its commit is under way. `written`: durable. */
-  stored: "live" | "writing" | "written"
-  /** It was pushed before without a receipt: the plugin may know it. */
-  redelivered: boolean
-  /** Nacks, and channel ends at which it was the oldest in flight. */
-  failures: number
-  /** When it was last pushed, epoch milliseconds; absent while it never was. */
-  pushedAt: number | undefined
-}
-
-/** What the store holds of a mailbox from before. */
-export interface StoredMailbox {
-  readonly count: number
-  readonly bytes: number
-  /** Of its last message. */
-  readonly last: Place
-  /** Mail up to here may have been pushed; new mail stands behind it, whether it is still there or not. */
-  readonly knownUpTo: Place
-}
-
 const nothingStored: StoredMailbox = { count: 0, bytes: 0, last: 0, knownUpTo: 0 }
 
-export interface MailboxLimits {
-  /** Messages in flight at most, and as many held in memory behind them. */
-  readonly windowMessages: number
-  /** Bytes of either at most; a single message may be larger. */
-  readonly windowBytes: number
+export interface MailboxLimits extends MailWindow {
   /** Failed deliveries that make a message dead. */
   readonly deliveryLimit: number
 }
@@ -77,10 +45,9 @@ const nothing: Next = { _tag: "Wait", until: undefined }
 export class MailboxState {
   private readonly inFlight = new Map<PushId, Letter>()
   /** Durable, in memory, not in flight; in order. */
-  private readonly held: Array<Letter> = []
+  private readonly held: HeldLetters
   /** Not in flight and not durable yet, in order of writing. */
   private readonly writing = new Set<Letter>()
-  private bytesHeld = 0
   /** Durable records that are not in memory. They are all those behind `loadedUpTo`. */
   private unloaded = 0
   private loadedUpTo: Place = 0
@@ -103,6 +70,7 @@ export class MailboxState {
 
   constructor(limits: MailboxLimits, { bytes, count, knownUpTo, last }: StoredMailbox = nothingStored) {
     this.limits = limits
+    this.held = new HeldLetters(limits)
     this.count = count
     this.bytes = bytes
     this.unloaded = count
@@ -121,7 +89,7 @@ export class MailboxState {
 
   /** Durable mail in memory that is not in flight, in order. */
   get loaded(): ReadonlyArray<Letter> {
-    return this.held
+    return this.held.all
   }
 
   /** How many lie in the store only. */
@@ -160,7 +128,7 @@ export class MailboxState {
       this.outlet !== undefined &&
       !this.congested &&
       now >= this.pausedUntil &&
-      this.held.length === 0 &&
+      this.held.first === undefined &&
       this.unloaded === 0 &&
       this.writing.size === 0 &&
       this.hasRoom(letter)
@@ -212,7 +180,7 @@ export class MailboxState {
   next(now: number): Next {
     if (this.outlet === undefined || this.congested) return nothing
     if (now < this.pausedUntil) return { _tag: "Wait", until: this.pausedUntil }
-    const letter = this.held[0]
+    const letter = this.held.first
     if (letter === undefined) {
       return this.unloaded > 0 && this.isSettled ? { _tag: "Load", after: this.loadedUpTo } : nothing
     }
@@ -227,9 +195,9 @@ export class MailboxState {
     const underWay = new Set(Array.from(this.writing, ({ place }) => place))
     for (const letter of letters) {
       // Durable already, but its `wrote` has not run: it places itself, and so does all behind it.
-      if (underWay.has(letter.place) || this.isFullFor(letter)) break
+      if (underWay.has(letter.place) || this.held.isFullFor(letter)) break
       if (letter.place <= this.pushedUpTo) letter.redelivered = true
-      this.hold(letter)
+      this.held.add(letter)
       this.loadedUpTo = letter.place
       this.unloaded--
     }
@@ -238,7 +206,7 @@ export class MailboxState {
 
   /** The letter was pushed and its receipt is awaited. */
   pushed(letter: Letter, pushId: PushId, now: number): void {
-    this.takeHeld(letter)
+    this.held.remove(letter.place)
     if (letter.stored === "live") this.liveCount++
     letter.pushedAt = now
     this.pushedUpTo = Math.max(this.pushedUpTo, letter.place)
@@ -248,7 +216,7 @@ export class MailboxState {
 
   /** The letter left the mailbox without being in flight: written to a channel without receipts, or expired. */
   drop(letter: Letter): void {
-    this.takeHeld(letter)
+    this.held.remove(letter.place)
     this.forget(letter)
   }
 
@@ -257,10 +225,10 @@ export class MailboxState {
    * or being written: it is asked about again when it comes back. Only while the mailbox is settled, and once a turn.
    */
   expire(place: Place, bytes: number): boolean {
-    const at = this.held.findIndex((letter) => letter.place === place)
-    if (at >= 0) this.release(at)
-    else if (this.isUnloaded(place)) this.unloaded--
-    else return false
+    if (!this.held.remove(place)) {
+      if (!this.isUnloaded(place)) return false
+      this.unloaded--
+    }
     this.count--
     this.bytes -= bytes
     this.unsettled++
@@ -319,8 +287,8 @@ export class MailboxState {
     }
     const failed = dead === undefined ? oldest : undefined
     const write = returned.flatMap((letter) => this.comeBack(letter))
-    this.unloaded += this.held.length
-    this.clearHeld()
+    this.unloaded += this.held.all.length
+    this.held.clear()
     this.loadedUpTo = 0
     this.unsettled++
     return { write, failed, dead }
@@ -334,10 +302,10 @@ export class MailboxState {
     readonly bytes: number
   } {
     this.outlet = undefined
-    const letters = [...this.inFlight.values(), ...this.held, ...this.writing].sort(byPlace)
+    const letters = [...this.inFlight.values(), ...this.held.all, ...this.writing].sort(byPlace)
     const rest = { letters, unloaded: this.unloaded, after: this.loadedUpTo, bytes: this.bytes }
     this.inFlight.clear()
-    this.clearHeld()
+    this.held.clear()
     this.writing.clear()
     this.unloaded = 0
     this.liveCount = 0
@@ -350,7 +318,10 @@ export class MailboxState {
   // -- the parts -----------------------------------------------------------------------------------------------------
 
   private hasRoom(letter: Letter): boolean {
-    return this.inFlight.size === 0 || !this.exceeds(this.inFlight.size + 1, this.bytesInFlight + letter.message.bytes)
+    return (
+      this.inFlight.size === 0 ||
+      !exceeds(this.limits, this.inFlight.size + 1, this.bytesInFlight + letter.message.bytes)
+    )
   }
 
   private startWriting(letter: Letter): void {
@@ -389,17 +360,14 @@ export class MailboxState {
   /** A durable letter that is not in flight: into memory where it belongs there, else left to the store. */
   private keep(letter: Letter): void {
     if (letter.place > this.loadedUpTo) {
-      if (this.unloaded > 0 || this.outlet === undefined || this.isFullFor(letter)) {
+      if (this.unloaded > 0 || this.outlet === undefined || this.held.isFullFor(letter)) {
         this.leaveToStore(letter)
         return
       }
       this.loadedUpTo = letter.place
     }
-    this.hold(letter)
     // What was pushed before is no more than a window: only what is newer gives way to it.
-    while (this.held.length > 1 && this.exceeds(this.held.length, this.bytesHeld)) {
-      this.leaveToStore(this.release(this.held.length - 1))
-    }
+    for (const ousted of this.held.add(letter)) this.leaveToStore(ousted)
   }
 
   private leaveToStore({ place }: Letter): void {
@@ -416,41 +384,12 @@ export class MailboxState {
 
   /** The store holds less than it said. */
   private correct(): void {
-    const stored = [...this.inFlight.values(), ...this.held, ...this.writing].filter(({ stored }) => stored !== "live")
+    const stored = [...this.inFlight.values(), ...this.held.all, ...this.writing].filter(
+      ({ stored }) => stored !== "live"
+    )
     this.unloaded = 0
     this.count = stored.length
     this.bytes = stored.reduce((sum, { message }) => sum + message.bytes, 0)
-  }
-
-  private exceeds(messages: number, bytes: number): boolean {
-    return messages > this.limits.windowMessages || bytes > this.limits.windowBytes
-  }
-
-  private isFullFor(letter: Letter): boolean {
-    return this.held.length > 0 && this.exceeds(this.held.length + 1, this.bytesHeld + letter.message.bytes)
-  }
-
-  private hold(letter: Letter): void {
-    let at = this.held.length
-    while (at > 0 && letter.place < this.held[at - 1]!.place) at--
-    this.held.splice(at, 0, letter)
-    this.bytesHeld += letter.message.bytes
-  }
-
-  private release(at: number): Letter {
-    const letter = this.held[at]!
-    this.held.splice(at, 1)
-    this.bytesHeld -= letter.message.bytes
-    return letter
-  }
-
-  private clearHeld(): void {
-    this.held.length = 0
-    this.bytesHeld = 0
-  }
-
-  private takeHeld(letter: Letter): void {
-    if (this.held[0] === letter) this.release(0)
   }
 
   private forget(letter: Letter): void {

@@ -1,0 +1,128 @@
+/** When stored mail is over, for what says so; in the store, in order of time: memory holds nothing of it, nor does a start read it. */
+import { Effect, type Scope } from "effect"
+import type { EventLog } from "../../services/EventLog.js"
+import { EndpointKey } from "../../services/model/Ids.js"
+import type { Letter, MailboxState, Place } from "../../services/model/MailboxState.js"
+import type { Message } from "../../services/model/Message.js"
+import { join, ordered, under } from "../../services/model/StoreKey.js"
+import { type Key, Store, Transaction, table } from "../../services/Store.js"
+import { keyOf, mail, recordOf } from "./mail.js"
+import { makeSweeper } from "./sweeper.js"
+
+/** `<time>/<key of the mail>`: written and deleted with the mail. */
+const expiries = table<true>("mail_expiry", 1)
+
+/** Stored mail whose time is over. */
+export interface Expiry {
+  readonly key: Key
+  /** Of the mail. */
+  readonly mailKey: Key
+  readonly endpoint: EndpointKey
+  readonly place: Place
+  readonly bytes: number
+  /** As keys have it. */
+  readonly id: string
+}
+
+/** So many are read at once. */
+const page = 256
+
+/** The whole millisecond from which on it is over. Times that no clock comes to, or that are long past, are all one. */
+const expiresAt = (message: Message): number | undefined =>
+  message.expiresAt === undefined
+    ? undefined
+    : Math.min(Math.max(0, Math.ceil(message.expiresAt)), Number.MAX_SAFE_INTEGER)
+
+const expiryKey = (endpoint: EndpointKey, letter: Pick<Letter, "message" | "place">): Key | undefined => {
+  const at = expiresAt(letter.message)
+  return at === undefined ? undefined : join(ordered(at), keyOf(endpoint, letter))
+}
+
+const expiryOf = (key: Key): Expiry => {
+  const [time, endpoint, place, bytes, id] = key.split("/") as [string, string, string, string, string]
+  return {
+    key,
+    mailKey: key.slice(time.length + 1),
+    endpoint: EndpointKey(Number.parseInt(endpoint, 36)),
+    place: Number.parseInt(place, 36),
+    bytes: Number.parseInt(bytes, 36),
+    id
+  }
+}
+
+/** Stores the letter, with its time. */
+export const putMail = (transaction: Transaction, endpoint: EndpointKey, letter: Letter): void => {
+  transaction.put(mail, keyOf(endpoint, letter), recordOf(letter))
+  const key = expiryKey(endpoint, letter)
+  if (key !== undefined) transaction.put(expiries, key, true)
+}
+
+/** It leaves the store. */
+export const deleteMail = (transaction: Transaction, endpoint: EndpointKey, letter: Letter): void => {
+  transaction.delete(mail, keyOf(endpoint, letter))
+  const key = expiryKey(endpoint, letter)
+  if (key !== undefined) transaction.delete(expiries, key)
+}
+
+export interface MailExpiry {
+  /** The stored letter is not in flight, or will not be: it may leave at its time. */
+  readonly unsafeWatch: (letter: Letter) => void
+  /** Something may have become free to leave that is over already. */
+  readonly unsafeLook: () => void
+}
+
+/**
+ * Lets go stored mail that is over; `left` is told of each message. It goes page by page, the next one when the last is durable. What
+ * is in flight, being written or being moved stays: who brings it back calls for another look. While the store fails nothing
+ * leaves; it is looked for again after `retryMs`.
+ */
+export const makeMailExpiry = (
+  mailboxOf: (endpoint: EndpointKey) => { readonly state: MailboxState } | undefined,
+  left: (transaction: Transaction, expiry: Expiry) => void,
+  retryMs: number
+): Effect.Effect<MailExpiry, never, Store | EventLog | Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Effect.clock
+    const store = yield* Store
+
+    /** False when it was moved elsewhere, or was damaged. */
+    const hasMail = ({ endpoint, place }: Expiry) =>
+      store.unsafeCount(mail, under(join(ordered(endpoint), ordered(place)))) > 0
+
+    const letGo = (transaction: Transaction, expiry: Expiry) => {
+      if (hasMail(expiry)) {
+        if (mailboxOf(expiry.endpoint)?.state.expire(expiry.place, expiry.bytes) !== true) return
+        transaction.delete(mail, expiry.mailKey)
+        left(transaction, expiry)
+      }
+      transaction.delete(expiries, expiry.key)
+    }
+
+    const sweep = (at: number): number | undefined => {
+      if (store.unsafeHealth()._tag === "Failing") return at + retryMs
+      const transaction = new Transaction()
+      for (let after: Key = ""; transaction.ops.length === 0; ) {
+        const read = store.unsafeRange(expiries, { after, until: ordered(at + 1), limit: page })
+        if (read.length === 0) break
+        after = read[read.length - 1]![0]
+        const due = read.map(([key]) => expiryOf(key))
+        // Asked before anything leaves, for that unsettles a mailbox, too.
+        const settled = due.filter(({ endpoint }) => mailboxOf(endpoint)?.state.isSettled !== false)
+        for (const expiry of settled) letGo(transaction, expiry)
+      }
+      if (transaction.ops.length > 0) transaction.onDurable(look)
+      store.unsafeCommit(transaction)
+      const [next] = store.unsafeRange(expiries, { from: ordered(at + 1), until: "~", limit: 1 })
+      return next === undefined ? undefined : Number.parseInt(next[0], 36)
+    }
+    const sweeper = yield* makeSweeper("expired mail", sweep)
+    const look = () => sweeper.unsafeWakeAt(clock.unsafeCurrentTimeMillis())
+
+    return {
+      unsafeWatch: ({ message }) => {
+        const at = expiresAt(message)
+        if (at !== undefined) sweeper.unsafeWakeAt(at)
+      },
+      unsafeLook: look
+    }
+  })
