@@ -159,7 +159,7 @@ describe("a broker that was killed", () => {
       const answer = yield* back.send(asked!.from, "here", {
         metadata: { in_reply_to: metadata.correlation_id }
       })
-      assert.deepInclude(answer.body, { reply_resolved: true })
+      assert.deepInclude(answer.body, { reply_resolved: true }, JSON.stringify(answer.body))
     })
   )
 })
