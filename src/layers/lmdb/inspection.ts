@@ -4,6 +4,7 @@ import { Effect, Option, type Scope, Stream } from "effect"
 import type { Inspection, Verification } from "../../services/ipc/StoreGroup.js"
 import { StoreNotReadable } from "../../services/model/Errors.js"
 import type { StoreInspection } from "../../services/StoreInspection.js"
+import { nextTurn } from "../internal/nextTurn.js"
 import type { OpenedDriver } from "./driver.js"
 import { dataFile, tableName } from "./engine.js"
 import type { Node } from "./Node.js"
@@ -15,12 +16,6 @@ import type { Snapshot } from "./snapshot.js"
 
 /** So much is read in one turn. */
 const part = { records: 500, bytes: 2 ** 18 }
-
-/** Lets everything else have its turn. */
-const nextTurn = Effect.async<void>((resume) => {
-  const immediate = setImmediate(() => resume(Effect.void))
-  return Effect.sync(() => clearImmediate(immediate))
-})
 
 export const makeInspection = (driver: OpenedDriver, directory: string): StoreInspection["Type"] => {
   const attempt = <A>(read: () => A): Effect.Effect<A, StoreNotReadable> =>
