@@ -22,7 +22,7 @@ const refusing =
 export const refuseNewMail = refusing(({ _tag }) => _tag === "Healthy")
 
 /** The refusal of work that has to be stored while the store fails. Work on what is here goes on while it is full: mail leaves by it. */
-export const refuseUnwritten = refusing(({ _tag }) => _tag !== "Failing")
+const refuseUnwritten = refusing(({ _tag }) => _tag !== "Failing")
 
 /** `refuseUnwritten`, where the work goes on in another turn. */
 export const storeCommits = (store: Store["Type"]): Effect.Effect<void, StoreUnavailable> =>
