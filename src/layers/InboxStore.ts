@@ -111,10 +111,10 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
     ledger.unsafeHolds("inbox", () => outlines.size)
     ledger.unsafeCount("accepted", outlines.size)
 
-    /** What there is now behind that key, in order: mail that was moved may have come later than its place says. */
-    const behind = (key: Key): ReadonlyArray<Outline> =>
+    /** What there is now behind that place, in order: mail that was moved may have come later than its place says. */
+    const behind = (place: number): ReadonlyArray<Outline> =>
       Array.from(outlines.values())
-        .filter((outline) => outline.key > key)
+        .filter(({ key }) => placeOf(key) > place)
         .sort((a, b) => (a.key < b.key ? -1 : 1))
 
     return {
@@ -141,8 +141,12 @@ export const layer: Layer.Layer<Inbox, never, Store | Emitters | Ledger | Broker
         if (item !== undefined) leave(transaction, outlines.get(id)!)
         return item
       },
-      *unsafeItems(after) {
-        for (const { id } of behind(after === undefined ? "" : outlines.get(after)!.key)) {
+      unsafePlaceOf: (id) => {
+        const outline = outlines.get(id)
+        return outline && placeOf(outline.key)
+      },
+      *unsafeItems(after = 0) {
+        for (const { id } of behind(after)) {
           const item = get(id)
           if (item !== undefined) yield item
         }

@@ -9,7 +9,8 @@ export {
   BrokerClient,
   type CallOptions,
   type ClientEvents,
-  type ConnectOptions
+  type ConnectOptions,
+  type ListUndispatchedOptions
 } from "./client/BrokerClient.js"
 export type { ConnectionState, Phase } from "./client/connection.js"
 export type { MessageHandler } from "./client/deliveries.js"

@@ -9,6 +9,7 @@ import {
   type DiscoverOptions,
   type Initialized,
   type KnownBroker,
+  type ListUndispatchedOptions,
   type Metadata,
   type NetworkPresence,
   type ReceivedMessage,
@@ -53,7 +54,9 @@ export class PluginClient extends Context.Tag("runtime-broker/client/PluginClien
       message: Send,
       options?: Omit<SendOptions, "signal">
     ) => Effect.Effect<SendResult, PluginClientError>
-    readonly undispatched: Effect.Effect<UndispatchedList, PluginClientError>
+    readonly undispatched: (
+      page?: Omit<ListUndispatchedOptions, "signal">
+    ) => Effect.Effect<UndispatchedList, PluginClientError>
     readonly dispatch: (undispatchedId: string, endpointId: string) => Effect.Effect<void, PluginClientError>
     readonly setTaskHint: (endpointId: string, hint: string) => Effect.Effect<void, PluginClientError>
     readonly unregister: (endpointId: string) => Effect.Effect<void, PluginClientError>
@@ -118,7 +121,7 @@ const make = (
       register: (args) => attempt((signal) => client.registerEndpoint(args, { signal })),
       send: ({ content, contentType, endpointId, metadata, to }, sendOptions) =>
         attempt((signal) => client.send(endpointId, to, content, contentType, metadata, { ...sendOptions, signal })),
-      undispatched: attempt((signal) => client.listUndispatched({ signal })),
+      undispatched: (page) => attempt((signal) => client.listUndispatched({ ...page, signal })),
       dispatch: (undispatchedId, endpointId) =>
         Effect.asVoid(attempt((signal) => client.dispatch(undispatchedId, endpointId, { signal }))),
       setTaskHint: (endpointId, hint) =>

@@ -45,12 +45,13 @@ export class Inbox extends Context.Tag("broker/Inbox")<
      * `undefined` is given.
      */
     readonly unsafeTake: (transaction: Transaction, id: string) => UndispatchedItem | undefined
+    /** Where it stands: places grow in arrival order. `undefined` when it is not there. */
+    readonly unsafePlaceOf: (id: string) => number | undefined
     /**
-     * What there is when the first is asked for, in arrival order; with `after` what is behind the message of that id, which
-     * must be there. Each is read from the store when it is asked for, however much later: what has left by then is left out,
+     * What there is when the first is asked for, in arrival order; with `after` what is behind that place. Each is read from the store when it is asked for, however much later: what has left by then is left out,
      * and so is what is damaged.
      */
-    readonly unsafeItems: (after?: string) => IterableIterator<UndispatchedItem>
+    readonly unsafeItems: (after?: number) => IterableIterator<UndispatchedItem>
     readonly unsafeUsage: () => InboxUsage
     /** Calls `listener` whenever something left, until the broker ends. */
     readonly unsafeOnSpace: (listener: () => void) => void

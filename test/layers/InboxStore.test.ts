@@ -184,12 +184,16 @@ describe("what it holds", () => {
       }).pipe(Effect.provide(layer()))
   )
 
-  it.scoped("is listed behind a message of it", () =>
+  it.scoped("is listed behind a place, also where nothing is at it any more", () =>
     Effect.gen(function* () {
       const inbox = yield* Inbox
       yield* add(item("c"), item("b"), item("a"))
-      const behind = (id: string) => Array.from(inbox.unsafeItems(id), ({ message }) => message.id as string)
-      assert.deepStrictEqual([behind("c"), behind("b"), behind("a")], [["b", "a"], ["a"], []])
+      const behind = (place?: number) => Array.from(inbox.unsafeItems(place), ({ message }) => message.id as string)
+      const [c, b, a] = ["c", "b", "a"].map((id) => inbox.unsafePlaceOf(id))
+      assert.deepStrictEqual([behind(c), behind(b), behind(a)], [["b", "a"], ["a"], []])
+      yield* commit((transaction) => inbox.unsafeTake(transaction, "b"))
+      assert.isUndefined(inbox.unsafePlaceOf("b"))
+      assert.deepStrictEqual([behind(), behind(b)], [["c", "a"], ["a"]])
     }).pipe(Effect.provide(layer()))
   )
 

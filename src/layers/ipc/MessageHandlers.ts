@@ -8,7 +8,7 @@ import { Admitted } from "../../services/ipc/Auth.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
 import { UndispatchedMessage, type UndispatchedPage } from "../../services/ipc/MessageGroup.js"
 import { Limits } from "../../services/Limits.js"
-import { BadRequest, DispatchNotAllowed } from "../../services/model/Errors.js"
+import { DispatchNotAllowed } from "../../services/model/Errors.js"
 import { text } from "../../services/model/Metadata.js"
 import { callerOf } from "./caller.js"
 import { makeListings } from "./listings.js"
@@ -32,14 +32,19 @@ const onWire = ({ message, originalTarget, reason }: UndispatchedItem) => {
   })
 }
 
-/** So many at most. */
-function* wireItems(items: Iterable<UndispatchedItem>, limit = Number.POSITIVE_INFINITY) {
+/** So many at most; where more are behind them, it returns the place of the last. */
+function* page(inbox: Inbox["Type"], after = 0, limit = Number.POSITIVE_INFINITY) {
   let left = limit
-  for (const item of items) {
+  let last = after
+  for (const item of inbox.unsafeItems(after)) {
+    if (left-- === 0) return String(last)
+    last = inbox.unsafePlaceOf(item.message.id) ?? last
     yield onWire(item)
-    if (--left === 0) return
   }
+  return undefined
 }
+
+const numberOf = (text: string | undefined) => (text === undefined ? undefined : Number(text))
 
 export const layer = HttpApiBuilder.group(IpcApi, "messages", (handlers) =>
   Effect.gen(function* () {
@@ -50,16 +55,7 @@ export const layer = HttpApiBuilder.group(IpcApi, "messages", (handlers) =>
     const listings = makeListings(config, yield* Limits)
 
     const listed = ({ after, limit }: typeof UndispatchedPage.Type) =>
-      Effect.suspend(() => {
-        if (after !== undefined && !inbox.unsafeHas(after)) {
-          return Effect.fail(
-            new BadRequest({
-              message: `"after" must be the id of an undispatched message; ${after} is none (any more).`
-            })
-          )
-        }
-        return Effect.succeed(wireItems(inbox.unsafeItems(after), limit === undefined ? undefined : Number(limit)))
-      })
+      Effect.sync(() => page(inbox, numberOf(after), numberOf(limit)))
 
     return handlers
       .handle("send", ({ headers, payload }) => send(callerOf(headers), payload), { uninterruptible: true })

@@ -18,15 +18,17 @@ const mostWaiting = 1_024
 const partLength = 64 * 1024
 
 type Request = HttpServerRequest.HttpServerRequest
+type Items = Iterator<unknown, string | undefined>
 
 export interface Listings {
   /**
-   * Answers with `{"items": […]}`. `items` is asked when the answer begins: once those before it on its connection were given
-   * and it has one of the places there are. Each item is asked for when the client has read those before it.
+   * Answers with `{"items": […]}`, and `next` where the iterator returns one. `items` is asked when the answer begins: once
+   * those before it on its connection were given and it has one of the places there are. Each item is asked for when the
+   * client has read those before it.
    */
   readonly answer: <E>(
     request: Request,
-    items: Effect.Effect<Iterable<unknown>, E>
+    items: Effect.Effect<Items, E>
   ) => Effect.Effect<HttpServerResponse.HttpServerResponse, BrokerBusy | E, Scope.Scope>
 }
 
@@ -116,15 +118,18 @@ export const makeListings = ({ inboxListMs, inboxLists }: ListingLimits, limits:
 }
 
 /** The JSON text of the list; the last part is what it returns. */
-function* partsOf(items: Iterable<unknown>): Generator<string, string, undefined> {
+function* partsOf(items: Items): Generator<string, string, undefined> {
   let text = '{"items":['
   let separator = ""
-  for (const item of items) {
-    text += separator + JSON.stringify(item)
+  let item = items.next()
+  while (item.done !== true) {
+    text += separator + JSON.stringify(item.value)
     separator = ","
-    if (text.length < partLength) continue
-    yield text
-    text = ""
+    if (text.length >= partLength) {
+      yield text
+      text = ""
+    }
+    item = items.next()
   }
-  return `${text}]}`
+  return item.value === undefined ? `${text}]}` : `${text}],"next":${JSON.stringify(item.value)}}`
 }

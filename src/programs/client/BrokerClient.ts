@@ -52,6 +52,15 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
+export interface ListUndispatchedOptions extends CallOptions {
+  /** As this endpoint. */
+  readonly endpointId?: string
+  /** So many messages at most, 1 to 1000. */
+  readonly limit?: number
+  /** The `next` of the list before. */
+  readonly after?: string
+}
+
 export interface ClientEvents {
   message_received: [message: ReceivedMessage]
   presence: [presence: NetworkPresence, reason?: string]
@@ -225,11 +234,17 @@ export class BrokerClient extends EventEmitter<ClientEvents> {
     return this.#sends.send({ endpointId, to, content, contentType, metadata }, options)
   }
 
-  /** The messages no session has, in order of arrival. */
-  async listUndispatched({ endpointId, signal }: CallOptions & { readonly endpointId?: string } = {}) {
-    const query =
-      endpointId === undefined ? "" : `?endpoint_id=${encodeURIComponent(this.#endpoints.resolve(endpointId))}`
-    return (await this.#call({ method: "GET", path: `/v1/undispatched${query}` }, signal)) as UndispatchedList
+  /**
+   * The messages no session has, in order of arrival: all of them, or with `limit` (1 to 1000) so many. Where more are behind
+   * these, the list has a `next`: the `after` of the call for them.
+   */
+  async listUndispatched({ after, endpointId, limit, signal }: ListUndispatchedOptions = {}) {
+    const query = new URLSearchParams()
+    if (endpointId !== undefined) query.set("endpoint_id", this.#endpoints.resolve(endpointId))
+    if (limit !== undefined) query.set("limit", String(limit))
+    if (after !== undefined) query.set("after", after)
+    const path = query.size === 0 ? "/v1/undispatched" : `/v1/undispatched?${query}`
+    return (await this.#call({ method: "GET", path }, signal)) as UndispatchedList
   }
 
   /** Hands an undispatched message to an endpoint. */

@@ -62,16 +62,25 @@ const PageSize = Schema.String.pipe(
   })
 )
 
+const Cursor = Schema.String.pipe(
+  Schema.filter((value) => /^[0-9]{1,16}$/.test(value)),
+  Schema.annotations({ description: 'the "next" of a page' })
+)
+
 /** Without them the list is whole. */
 export const UndispatchedPage = Schema.Struct({
   /** So many at most. */
   limit: optional(PageSize),
-  /** Those behind the message of this id. */
-  after: optional(NonEmpty)
+  /** Those behind a page: the `next` it gave. */
+  after: optional(Cursor)
 })
 
 /** In arrival order. */
-export const UndispatchedList = Schema.Struct({ items: Schema.Array(UndispatchedMessage) })
+export const UndispatchedList = Schema.Struct({
+  items: Schema.Array(UndispatchedMessage),
+  /** More are behind these: the `after` of the next page. */
+  next: optional(Schema.String)
+})
 
 export const DispatchRequest = Schema.Struct({ undispatched_id: NonEmpty, target_endpoint_id: NonEmpty })
 
@@ -106,8 +115,8 @@ export class MessageGroup extends HttpApiGroup.make("messages")
       .addSuccess(UndispatchedList)
       .annotate(
         OpenApi.Description,
-        "The undispatched messages, in arrival order: all of them, or with `limit` so many, with `after` those behind the " +
-          "message of that id. A long list is written as it is read. Each message that is there from beginning to end is in " +
+        "The undispatched messages, in arrival order: all of them, or with `limit` so many. Where more are behind these, `next` " +
+          "is the `after` of the request for them; messages may be dispatched meanwhile. A long list is written as it is read. Each message that is there from beginning to end is in " +
           "it once; one that is dispatched meanwhile may be left out, and so is one whose record is damaged. A client that " +
           "stops reading is cut off after a while; where many lists are read at once, others wait and may be refused."
       )

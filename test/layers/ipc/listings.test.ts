@@ -47,7 +47,7 @@ const held = (name: string, began: Array<string>, latch: Effect.Latch) =>
       Effect.sync(() => began.push(name)),
       latch.await
     ),
-    [name]
+    [name].values()
   )
 
 const provided = Effect.provide(LimitsMemory.layer)
@@ -59,7 +59,7 @@ describe("a list", () => {
       const { listings } = yield* make()
       const lists: ReadonlyArray<ReadonlyArray<unknown>> = [[], [{ a: "ä" }], [1, 2, 3]]
       for (const items of lists) {
-        const { body, headers } = yield* Effect.scoped(listings.answer(requestOf(), Effect.succeed(items)))
+        const { body, headers } = yield* Effect.scoped(listings.answer(requestOf(), Effect.succeed(items.values())))
         assert.strictEqual(headers["content-type"], "application/json; charset=utf-8")
         assert.strictEqual(body.contentLength, Buffer.byteLength(JSON.stringify({ items })))
       }
@@ -71,12 +71,21 @@ describe("a list", () => {
       const { listings } = yield* make()
       for (const length of [0, 1, 6, 7, 50, 333]) {
         const items = Array.from({ length }, (_, n) => ({ n, tenth }))
-        const text = yield* Effect.scoped(Effect.flatMap(listings.answer(requestOf(), Effect.succeed(items)), textOf))
+        const text = yield* Effect.scoped(
+          Effect.flatMap(listings.answer(requestOf(), Effect.succeed(items.values())), textOf)
+        )
         assert.strictEqual(text, JSON.stringify({ items }), String(length))
       }
+      const part = function* () {
+        yield 1
+        return "behind"
+      }
+      const text = yield* Effect.scoped(Effect.flatMap(listings.answer(requestOf(), Effect.sync(part)), textOf))
+      assert.strictEqual(text, JSON.stringify({ items: [1], next: "behind" }))
       let asked = 0
       const endless = function* () {
-        while (true) yield { n: ++asked, tenth }
+        for (; asked < 10_000; asked++) yield { n: asked, tenth }
+        return undefined
       }
       const { body } = yield* listings.answer(requestOf(), Effect.succeed(endless()))
       assert.isBelow(asked, 10)
@@ -200,7 +209,9 @@ describe("of several lists", () => {
     Effect.gen(function* () {
       const { listings, refused } = yield* make()
       const connection = new EventEmitter()
-      const ask = Effect.suspend(() => listings.answer(requestOf(new Answer(false), connection), Effect.succeed([])))
+      const ask = Effect.suspend(() =>
+        listings.answer(requestOf(new Answer(false), connection), Effect.succeed([].values()))
+      )
       const waits = yield* Effect.replicateEffect(Effect.fork(Effect.scoped(ask)), 1_024)
       yield* settle
       assert.strictEqual(refused(), 0)
@@ -208,7 +219,7 @@ describe("of several lists", () => {
       assert.strictEqual(refused(), 1)
       connection.emit("close")
       yield* Effect.forEach(waits, Fiber.await)
-      yield* listings.answer(requestOf(), Effect.succeed([]))
+      yield* listings.answer(requestOf(), Effect.succeed([].values()))
     }).pipe(provided)
   )
 })

@@ -6,6 +6,7 @@ import { fileURLToPath, pathToFileURL } from "node:url"
 import { promisify } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
+import { BrokerClient } from "../../../src/programs/client.js"
 import { type BrokerOptions, dist, eventually, startBroker, temporaryDirectory } from "../../kit/broker.js"
 
 const program = fileURLToPath(new URL("../../kit/sdkPlugin.mjs", import.meta.url))
@@ -66,6 +67,29 @@ const startSdkPlugin = (userDataDir: string, name: string): Effect.Effect<SdkPlu
 const until = (condition: () => boolean) => eventually(Effect.sync(condition), (holds) => holds, 60_000)
 
 describe("plugins on the SDK", () => {
+  it.scopedLive("read the undispatched inbox page by page", () =>
+    Effect.gen(function* () {
+      const broker = yield* startBroker()
+      const client = yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          const client = BrokerClient.at({ ipcUrl: broker.url, bearerToken: broker.token })
+          await client.connect()
+          return client
+        }),
+        (client) => Effect.promise(() => client.close())
+      )
+      yield* Effect.promise(async () => {
+        const { endpoint_id } = await client.registerEndpoint({ kind: "test" })
+        for (const content of ["a", "b", "c"]) await client.send(endpoint_id, "local:default", content)
+        const first = await client.listUndispatched({ endpointId: endpoint_id, limit: 2 })
+        await client.dispatch(first.items[1]!.id, endpoint_id)
+        const second = await client.listUndispatched({ limit: 2, after: first.next! })
+        const contents = [first, second].map(({ items }) => items.map(({ content }) => content))
+        assert.deepStrictEqual([contents, second.next], [[["a", "b"], ["c"]], undefined])
+      })
+    })
+  )
+
   it.scopedLive(
     "D2, D3, D5: go on by themselves when the broker is killed under traffic and started again: nothing lost, doubled or out of order",
     () =>

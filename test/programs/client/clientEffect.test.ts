@@ -24,7 +24,7 @@ describe("the client as a service", () => {
         const { endpoint_id } = yield* client.register({ kind: "test" })
         const sent = yield* client.send({ endpointId: endpoint_id, to: "to", content: "text" }, { store: true })
         assert.deepStrictEqual(sent, { messageId: "sent text", status: "delivered" })
-        assert.deepStrictEqual(yield* client.undispatched, { items: [] })
+        assert.deepStrictEqual(yield* client.undispatched(), { items: [] })
         yield* client.setTaskHint(endpoint_id, "busy")
         yield* client.dispatch("message", endpoint_id)
         yield* client.unregister(endpoint_id)

@@ -77,30 +77,36 @@ describe("GET /v1/undispatched", () => {
     })
   )
 
-  it.scopedLive("gives a part: so many, and those behind one of them", () =>
-    Effect.gen(function* () {
-      const broker = yield* startBroker()
-      const session = yield* startSession(broker)
-      const contents = ["a", "b", "c", "d", "e"]
-      for (const content of contents) yield* session.send(`local:${session.agent}`, content)
-      const items = yield* inboxOf(broker, ...contents)
-      const page = (query: string) =>
-        Effect.map(broker.call("GET", `${path}?${query}`), ({ body }) =>
-          body.items.map(({ content }: { content: string }) => content).join("")
-        )
-      assert.strictEqual(yield* page("limit=2"), "ab")
-      assert.strictEqual(yield* page(`limit=2&after=${items[1].id}`), "cd")
-      assert.strictEqual(yield* page(`limit=1000&after=${items[3].id}`), "e")
-      assert.strictEqual(yield* page(`after=${items[4].id}`), "")
-      for (const limit of ["0", "1001", "-1", "1.5", "many", ""]) {
-        refused(yield* broker.call("GET", `${path}?limit=${limit}`), 400, "bad_request", "limit", "1 to 1000")
-      }
-      refused(yield* broker.call("GET", `${path}?limit=1&limit=2`), 400, "bad_request", "limit")
-      refused(yield* broker.call("GET", `${path}?after=nobody`), 400, "bad_request", "after", "nobody")
-      refused(yield* broker.call("GET", `${path}?after=`), 400, "bad_request", "after")
-      yield* broker.call("POST", "/v1/dispatch", { undispatched_id: items[0].id, target_endpoint_id: session.id })
-      refused(yield* broker.call("GET", `${path}?after=${items[0].id}`), 400, "bad_request", "after")
-    })
+  it.scopedLive(
+    "gives a part: so many, and with their `next` those behind them, whatever was dispatched meanwhile",
+    () =>
+      Effect.gen(function* () {
+        const broker = yield* startBroker()
+        const session = yield* startSession(broker)
+        const contents = ["a", "b", "c", "d", "e"]
+        for (const content of contents) yield* session.send(`local:${session.agent}`, content)
+        const items = yield* inboxOf(broker, ...contents)
+        const page = (query: string) =>
+          Effect.map(
+            broker.call("GET", `${path}?${query}`),
+            ({ body }) => [body.items.map(({ content }: { content: string }) => content).join(""), body.next] as const
+          )
+        const [first, behindB] = yield* page("limit=2")
+        assert.strictEqual(first, "ab")
+        yield* broker.call("POST", "/v1/dispatch", { undispatched_id: items[1].id, target_endpoint_id: session.id })
+        const [second, behindD] = yield* page(`limit=2&after=${behindB}`)
+        assert.strictEqual(second, "cd")
+        assert.deepStrictEqual(yield* page(`limit=1&after=${behindD}`), ["e", undefined])
+        assert.deepStrictEqual(yield* page(`after=${behindB}`), ["cde", undefined])
+        assert.deepStrictEqual(yield* page("limit=4"), ["acde", undefined])
+        assert.deepStrictEqual(yield* page("after=9999999999999999"), ["", undefined])
+        for (const limit of ["0", "1001", "-1", "1.5", "many", ""]) {
+          refused(yield* broker.call("GET", `${path}?limit=${limit}`), 400, "bad_request", "limit", "1 to 1000")
+        }
+        refused(yield* broker.call("GET", `${path}?limit=1&limit=2`), 400, "bad_request", "limit")
+        refused(yield* broker.call("GET", `${path}?after=nobody`), 400, "bad_request", "after", "next")
+        refused(yield* broker.call("GET", `${path}?after=`), 400, "bad_request", "after")
+      })
   )
 
   it.scopedLive("is whole and in its place among other answers, also where it is long", () =>
@@ -127,7 +133,8 @@ describe("GET /v1/undispatched", () => {
       const [whole, , , page, again] = answers.map(({ text }) => text)
       assert.strictEqual(whole, JSON.stringify({ items }))
       assert.strictEqual(again, whole)
-      assert.strictEqual(page, JSON.stringify({ items: items.slice(0, 1) }))
+      assert.strictEqual(page, JSON.stringify({ items: items.slice(0, 1), next: JSON.parse(page!).next }))
+      assert.isString(JSON.parse(page!).next)
       for (const n of [0, 2, 4]) {
         assert.strictEqual(answers[n]!.headers["content-type"], "application/json; charset=utf-8")
       }
