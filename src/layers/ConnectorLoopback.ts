@@ -173,7 +173,7 @@ export const layer: Layer.Layer<Connector, never, Directory | CorrelationIndex |
           }
           const { agent, endpointId } = address
           if (agent !== accountId && !directory.unsafeKnowsAgent(agent)) {
-            return rejected("recipient_unknown", `no session of agent "${agent}" ever registered with this broker`)
+            return rejected("recipient_unknown", `this broker knows no session of agent "${agent}"`)
           }
           const target = endpointId === undefined ? undefined : directory.unsafeGet(endpointId)
           if (target !== undefined && target.agent !== agent) {

@@ -39,7 +39,7 @@ export class Directory extends Context.Tag("broker/Directory")<
     readonly unsafeCount: () => number
     /** In order of registration. */
     readonly unsafeAll: () => Iterable<Endpoint>
-    /** True when an endpoint of this agent was ever registered with this broker. */
+    /** True for agents of the endpoints that are here, and the last 10,000 that have none any more. */
     readonly unsafeKnowsAgent: (agent: string) => boolean
     /** Adds the endpoint, or makes known what changed of it. */
     readonly unsafePut: (endpoint: Endpoint) => void
