@@ -12,6 +12,8 @@ import {
   settings
 } from "../services/BrokerConfig.js"
 
+const names = Object.keys(settings) as ReadonlyArray<SettingName>
+
 /** A setting is wrong. The message says which, where it was set, to what, and what it must be. */
 export class SettingsError extends Data.TaggedError("SettingsError")<{ readonly message: string }> {}
 
@@ -33,12 +35,20 @@ export const sourcesFor = (base: string, given: Pick<Sources, "environment" | "f
   }
 }
 
+/** Variables of the broker that are no settings: they say where things are. */
+const placeVariables = ["CONFIG", "USER_DATA", "CREDENTIALS_FILE", "API_HOST"].map((name) => `MASONS_BROKER_${name}`)
+
+/** Variables that are named like settings and are none: most likely misspelt. They have no effect. */
+export const unknownVariables = (environment: Sources["environment"]): ReadonlyArray<string> => {
+  const known = new Set([...names.map(environmentName), ...placeVariables])
+  return Object.keys(environment).filter((name) => name.startsWith("MASONS_BROKER_") && !known.has(name))
+}
+
 interface Given {
   readonly value: unknown
   readonly where: string
 }
 
-const names = Object.keys(settings) as ReadonlyArray<SettingName>
 const isPlain = (value: unknown) => value !== null && typeof value !== "object" && value !== ""
 const isSetting = (name: string): name is SettingName => Object.hasOwn(settings, name)
 

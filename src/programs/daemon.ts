@@ -103,6 +103,8 @@ export const daemon = (options: DaemonOptions): Effect.Effect<void, StartError |
       const connector = (yield* Connector).name
       const paths = yield* Paths
       const log = yield* EventLog
+      const unknown = BrokerConfigSources.unknownVariables(options.environment)
+      if (unknown.length > 0) log.unsafeLog("warn", "variables_unknown", { variables: unknown })
       yield* (yield* Discovery).publish({ url, bearerToken: tokens.plugin, operatorToken: tokens.operator })
       log.unsafeLog("info", "broker_ready", { url, version: serverVersion(version), connector })
       yield* options.onReady({

@@ -184,6 +184,26 @@ describe.concurrent("doctor, where no broker runs", patience, () => {
     })
   )
 
+  it.scopedLive("names variables that are misspelt, of which the broker warns too", () =>
+    Effect.gen(function* () {
+      const environment = { MASONS_BROKER_GRACE: "5", MASONS_BROKER_API_HOST: "https://a.example", MASONS_OTHER: "x" }
+      const broker = yield* startBroker({ environment })
+      const found = broker.logLines().filter(({ msg }) => msg === "variables_unknown")
+      assert.deepStrictEqual(
+        found.map(({ level, variables }) => [level, variables]),
+        [["warn", ["MASONS_BROKER_GRACE"]]]
+      )
+      const { code, stdout } = yield* runProgram("programs/cli.js", ["doctor", "--json"], {
+        ...environmentOf(broker.userData, {}),
+        ...environment
+      })
+      const { checks } = JSON.parse(stdout)
+      const warned = checks.filter(({ level }: { level: string }) => level !== "ok")
+      assert.deepStrictEqual([code, warned.length, warned[0].level, warned[0].check], [0, 1, "warning", "settings"])
+      assert.include(warned[0].message, "MASONS_BROKER_GRACE ")
+    })
+  )
+
   it.scopedLive("ends with 2 when it is used wrongly", () =>
     Effect.gen(function* () {
       const { code, stderr, stdout } = yield* cli(yield* temporaryDirectory, "doctor", "--nonsense")

@@ -5,7 +5,7 @@ import * as BrokerConfigSources from "../../layers/BrokerConfigSources.js"
 import { baseDirectory } from "../../layers/PathsUserData.js"
 import { defaults } from "../../services/BrokerConfig.js"
 import type { Paths } from "../../services/Paths.js"
-import { type Check, ok, problem } from "./doctor/check.js"
+import { type Check, ok, problem, warning } from "./doctor/check.js"
 import { checkFiles } from "./doctor/files.js"
 import { checkLife } from "./doctor/life.js"
 import { checkLedger, checkRunning } from "./doctor/running.js"
@@ -33,6 +33,11 @@ const settings = Effect.suspend(() => {
   const flags = { environment: process.env, flags: {} }
   return BrokerConfigSources.read(BrokerConfigSources.sourcesFor(baseDirectory(process.env), flags))
 })
+
+const checkVariables = (): ReadonlyArray<Check> =>
+  BrokerConfigSources.unknownVariables(process.env).map((name) =>
+    warning("settings", `${name} is no setting and has no effect. See docs/settings.md for those there are.`)
+  )
 
 /** One identity: the broker that runs for it, or the files of one that does not. */
 const checkIdentity = (paths: Paths["Type"], isLedgerAsked: boolean): Effect.Effect<ReadonlyArray<Check>> =>
@@ -66,6 +71,7 @@ export const doctor = Command.make("doctor", { ...whichBroker, ledger, json }, (
     const checks = [
       checkNode(),
       given._tag === "Right" ? ok("settings", "The settings can be read.") : problem("settings", given.left.message),
+      ...checkVariables(),
       ...(directories.length === 0 ? [ok("files", "No broker of this account has ever run here.")] : []),
       ...(yield* Effect.forEach(directories, (directory) => checkIdentity(pathsOf(directory), options.ledger))).flat(),
       ...(directories[0] === undefined ? [] : [yield* checkDisk(directories[0], limit)])
