@@ -9,7 +9,7 @@ import { accountOf, type Cloud, startCloud, startCloudBroker } from "../kit/clou
 import { commitPoints, crash, type Ground, type Life, type Point, points } from "../kit/crashing.js"
 import { times } from "../kit/lmdbStore.js"
 
-const kills = times("CRASH_KILLS", 20)
+const kills = times("CRASH_KILLS", 10)
 const seed = times("CRASH_SEED", Math.floor(Math.random() * 2 ** 31))
 
 /** A message from outside. The gateway keeps it until it is acknowledged: it is promised from the start. */

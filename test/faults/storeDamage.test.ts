@@ -12,8 +12,8 @@ import { ownDirectory } from "../kit/ground.js"
 import { promised, randomFrom, storeAt, storeDirectory, storeFile, times } from "../kit/lmdbStore.js"
 import { starter } from "../kit/storeStarter.js"
 
-const flips = times("STORE_FLIPS", 200)
-const cuts = times("STORE_CUTS", 64)
+const flips = times("STORE_FLIPS", 100)
+const cuts = times("STORE_CUTS", 32)
 const tables = ["mail", "inbox", "outbox"]
 type Records = ReadonlyArray<ReadonlyArray<readonly [string, unknown]>>
 
