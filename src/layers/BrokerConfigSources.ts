@@ -11,6 +11,7 @@ import {
   type Settings,
   settings
 } from "../services/BrokerConfig.js"
+import { isObject } from "../services/model/Json.js"
 
 const names = Object.keys(settings) as ReadonlyArray<SettingName>
 
@@ -90,7 +91,10 @@ export const read = (sources: Sources): Effect.Effect<Settings, SettingsError> =
     return yield* checkTogether({ ...defaults, ...values })
   })
 
-const fromFile = ({ isDemanded, path: file }: Sources["file"]): Effect.Effect<Record<string, unknown>, SettingsError> =>
+const fromFile = ({
+  isDemanded,
+  path: file
+}: Sources["file"]): Effect.Effect<{ readonly [name: string]: unknown }, SettingsError> =>
   Effect.suspend(() => {
     const wrong = (reason: string) => new SettingsError({ message: `The configuration file ${file} ${reason}.` })
     let text: string
@@ -106,9 +110,7 @@ const fromFile = ({ isDemanded, path: file }: Sources["file"]): Effect.Effect<Re
     }
     try {
       const values: unknown = JSON.parse(text)
-      return typeof values === "object" && values !== null && !Array.isArray(values)
-        ? Effect.succeed(values as Record<string, unknown>)
-        : Effect.fail(wrong("must hold one JSON object"))
+      return isObject(values) ? Effect.succeed(values) : Effect.fail(wrong("must hold one JSON object"))
     } catch (error) {
       return Effect.fail(wrong(`is not JSON: ${(error as Error).message}`))
     }

@@ -14,6 +14,7 @@ import { EventStreamParser, isPosition, type StreamItem } from "../services/mode
 import { controlEventsPath, isSuccess, retryAfterMs } from "../services/model/PlatformWire.js"
 import { Shutdown } from "../services/Shutdown.js"
 import { Store, Transaction, table } from "../services/Store.js"
+import { errorCode } from "./internal/errorCode.js"
 import { supervised } from "./internal/supervised.js"
 
 const Position = Schema.Struct({ stream: Schema.String, id: Schema.String })
@@ -211,8 +212,7 @@ export const layer: Layer.Layer<ControlEvents, never, Services> = layerOnClient.
   Layer.provide(NodeHttpClient.makeAgentLayer({ keepAlive: false, maxSockets: 4 }))
 )
 
-/** Only a code: the text of an error may hold anything. */
 const unreachable = (cause: unknown): string => {
-  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
-  return `the connection failed${typeof code === "string" && /^\w{1,100}$/.test(code) ? ` (${code})` : ""}`
+  const code = errorCode(cause)
+  return `the connection failed${code === undefined ? "" : ` (${code})`}`
 }

@@ -8,9 +8,9 @@ import * as path from "node:path"
 import { Effect, Either, Layer, Redacted } from "effect"
 import { Credentials, CredentialsError, type Identity } from "../services/Credentials.js"
 import { apiOrigin, defaultApiHost, refuseAddresses } from "../services/model/ApiOrigin.js"
+import { isObject } from "../services/model/Json.js"
 
 type Environment = { readonly [name: string]: string | undefined }
-type Json = { readonly [key: string]: unknown }
 
 interface Account {
   readonly connectorUrl: string
@@ -33,7 +33,6 @@ const apiHostVariable = "MASONS_BROKER_API_HOST"
 const fileBytes = 1024 * 1024
 
 const wrong = (what: string) => new CredentialsError({ message: `The broker has no usable credentials: ${what}.` })
-const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 const own = (value: unknown, key: string): unknown =>
   isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined
 

@@ -10,6 +10,7 @@ import { BrokerConfig } from "../services/BrokerConfig.js"
 import { Credentials } from "../services/Credentials.js"
 import * as Wire from "../services/model/PlatformWire.js"
 import { PlatformApi, PlatformError } from "../services/PlatformApi.js"
+import { errorCode } from "./internal/errorCode.js"
 
 type Reading<A> = (answer: Wire.WireAnswer) => Either.Either<A, Wire.WireFailure>
 
@@ -176,12 +177,12 @@ export const layer: Layer.Layer<PlatformApi, never, BrokerConfig | Credentials> 
 
 /** No answer, or not all of it. */
 const unreachable = ({ cause, reason }: HttpClientError.HttpClientError) => {
-  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
-  // Only the name: the text of an error may hold anything.
-  const named = typeof code === "string" && /^\w{1,100}$/.test(code) ? ` (${code})` : ""
+  const code = errorCode(cause)
   return new PlatformError({
     kind: "unavailable",
-    code: typeof code === "string" && code.endsWith("TIMEDOUT") ? "timeout" : "network",
-    reason: (reason === "Decode" ? "its answer broke off or is too large" : "the request failed") + named
+    code: code?.endsWith("TIMEDOUT") ? "timeout" : "network",
+    reason:
+      (reason === "Decode" ? "its answer broke off or is too large" : "the request failed") +
+      (code === undefined ? "" : ` (${code})`)
   })
 }

@@ -4,6 +4,7 @@ import { BrokerConfig, type Settings } from "../services/BrokerConfig.js"
 import { ControlOutcomes } from "../services/ControlOutcomes.js"
 import { EventLog } from "../services/EventLog.js"
 import { applied, failed, received } from "../services/model/ControlEvent.js"
+import { optional } from "../services/model/Json.js"
 import {
   childEnvironment,
   claudeCode,
@@ -26,7 +27,7 @@ import { makeSweeper } from "./internal/sweeper.js"
 
 const Pending = Schema.Struct({
   token: Schema.String,
-  undispatchedId: Schema.optionalWith(Schema.String, { exact: true })
+  undispatchedId: optional(Schema.String)
 })
 const records = table<typeof Pending.Type>("spawns", 1)
 

@@ -4,15 +4,16 @@
  * is still kept or not. Letters lie in the store; memory holds who, what and when of each, and nothing of its content.
  */
 import { Context, Schema } from "effect"
+import { optional } from "./model/Json.js"
 import { Message } from "./model/Message.js"
 import type { Transaction } from "./Store.js"
 
 export const DeadLetter = Schema.Struct({
   message: Message,
   /** The endpoint it was for; absent when it never had one. */
-  endpointId: Schema.optionalWith(Schema.String, { exact: true }),
+  endpointId: optional(Schema.String),
   /** The agent the network delivered it for, where it tells several apart and no endpoint was found yet. */
-  recipient: Schema.optionalWith(Schema.String, { exact: true }),
+  recipient: optional(Schema.String),
   /** `too_large`: its frame was over the limit, and `message` is an outline of it: the beginning of its content, its size. */
   reason: Schema.Literal("delivery_limit", "too_large", "too_deep"),
   /** Epoch milliseconds. */

@@ -7,6 +7,7 @@
  * Messages lie in the store alone; what memory holds of each does not depend on its size.
  */
 import { Context, Schema } from "effect"
+import { optional } from "./model/Json.js"
 import { Message } from "./model/Message.js"
 import type { Transaction } from "./Store.js"
 
@@ -17,7 +18,7 @@ export const UndispatchedItem = Schema.Struct({
   message: Message,
   reason: UndispatchedReason,
   /** The endpoint it was meant for, with `closed_session_continuation`. */
-  originalTarget: Schema.optionalWith(Schema.String, { exact: true })
+  originalTarget: optional(Schema.String)
 })
 export interface UndispatchedItem extends Schema.Schema.Type<typeof UndispatchedItem> {}
 

@@ -6,6 +6,7 @@ import { DisplayMetadataBody, RegisterBody, StateBody } from "../../services/dev
 import type { ActiveFault, PlatformCallName } from "../../services/devCloud/Faults.js"
 import type { PlatformCalled } from "../../services/devCloud/Journal.js"
 import { Outflow } from "../../services/devCloud/Outflow.js"
+import { optional } from "../../services/model/Json.js"
 import { NetworkPresenceChanged, UndispatchedChanged } from "../../services/model/PlatformReport.js"
 import type { Subscriptions } from "./events.js"
 import { type Answer, pathParts, readJson, refusal, reply } from "./http.js"
@@ -28,7 +29,7 @@ const noEndpoint = ({ endpointId }: Call): Answer =>
 const AckBody = Schema.Struct({
   idempotency_key: Schema.NonEmptyString,
   status: Schema.Literal("received", "applied", "failed"),
-  detail: Schema.optionalWith(Schema.String, { exact: true })
+  detail: optional(Schema.String)
 })
 
 /** Handles a body of this shape; any other is refused, naming the field. */

@@ -1,5 +1,6 @@
 /** Frames a runtime sends to the gateway, as the gateway understands them. */
 import { normalScope } from "../model/GatewayFrame.js"
+import { isObject } from "../model/Json.js"
 
 export type ClientFrame =
   | {
@@ -35,8 +36,6 @@ const isCount = (value: unknown): value is number =>
   Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= greatestSeq
 const isText = (value: unknown): value is string => typeof value === "string"
 const isNamed = (value: unknown): value is string => typeof value === "string" && value !== ""
-const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 export const parseClientFrame = (text: string): ClientFrame | FrameProblem => {
   let frame: unknown

@@ -1,7 +1,7 @@
 /** What the development cloud can be told to do: the bodies of its command surface, and the arguments of its service. */
 import { Schema } from "effect"
+import { optional } from "../model/Json.js"
 
-const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 const Fields = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
 /** A message from outside to an account. */

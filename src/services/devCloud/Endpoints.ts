@@ -1,8 +1,7 @@
 /** The endpoints of an account as the platform keeps them: nonces, leases, states. Time is passed in, epoch milliseconds. */
 import { Schema } from "effect"
+import { optional } from "../model/Json.js"
 import { Workspace } from "../model/Session.js"
-
-const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
 /** The body of a registration. */
 export const RegisterBody = Schema.Struct({

@@ -3,8 +3,7 @@
  * one with `times` strikes that often and then rests.
  */
 import { Schema } from "effect"
-
-const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+import { optional } from "../model/Json.js"
 
 /** The platform's calls, as faults and the journal name them. */
 export const platformCalls = [

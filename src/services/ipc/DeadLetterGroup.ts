@@ -2,9 +2,10 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { DeadLetterNotRetryable, DeadLetterUnknown, OperatorOnly, onWire, StoreUnavailable } from "../model/Errors.js"
+import { optional } from "../model/Json.js"
 import { PlatformReport } from "../model/PlatformReport.js"
 import { Authorized } from "./Auth.js"
-import { Metadata, Ok, optional } from "./Fields.js"
+import { Metadata, Ok } from "./Fields.js"
 
 /** ISO time. */
 const Time = Schema.String

@@ -2,19 +2,9 @@
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import * as Errors from "../model/Errors.js"
+import { absentable, optional } from "../model/Json.js"
 import { Authorized } from "./Auth.js"
-import {
-  absentable,
-  CallerHeaders,
-  CapabilityNames,
-  longestName,
-  Name,
-  NonEmpty,
-  nonEmptyUpTo,
-  Ok,
-  optional,
-  PluginPid
-} from "./Fields.js"
+import { CallerHeaders, CapabilityNames, longestName, Name, NonEmpty, nonEmptyUpTo, Ok, PluginPid } from "./Fields.js"
 
 const { onWire } = Errors
 

@@ -3,12 +3,7 @@
  * completes the refusal "must be …".
  */
 import { Schema } from "effect"
-
-/** A field that may be left out; `null` counts as left out. */
-export const absentable = <A, I>(schema: Schema.Schema<A, I>) =>
-  Schema.optionalWith(Schema.NullishOr(schema), { exact: true })
-
-export const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+import { optional } from "../model/Json.js"
 
 export const NonEmpty = Schema.NonEmptyString
 

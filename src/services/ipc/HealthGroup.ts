@@ -2,8 +2,9 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { onWire, ProtocolVersionMismatch } from "../model/Errors.js"
+import { absentable, optional } from "../model/Json.js"
 import { Authorized } from "./Auth.js"
-import { absentable, NonEmpty, optional } from "./Fields.js"
+import { NonEmpty } from "./Fields.js"
 
 const CapabilityMap = Schema.Record({ key: Schema.String, value: Schema.Boolean })
 

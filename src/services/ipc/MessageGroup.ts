@@ -3,8 +3,9 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { UndispatchedReason } from "../Inbox.js"
 import * as Errors from "../model/Errors.js"
+import { absentable, optional } from "../model/Json.js"
 import { Authorized } from "./Auth.js"
-import { absentable, CallerHeaders, Metadata, Name, NonEmpty, nonEmptyUpTo, Ok, optional } from "./Fields.js"
+import { CallerHeaders, Metadata, Name, NonEmpty, nonEmptyUpTo, Ok } from "./Fields.js"
 
 const { onWire } = Errors
 

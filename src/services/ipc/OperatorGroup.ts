@@ -2,8 +2,9 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { OperatorOnly, onWire } from "../model/Errors.js"
+import { optional } from "../model/Json.js"
 import { Authorized } from "./Auth.js"
-import { Ok, optional } from "./Fields.js"
+import { Ok } from "./Fields.js"
 
 const Count = Schema.Number
 /** ISO time. */

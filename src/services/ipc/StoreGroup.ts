@@ -2,8 +2,8 @@
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
 import { Schema } from "effect"
 import { OperatorOnly, onWire, StoreNotReadable, StoreUnavailable } from "../model/Errors.js"
+import { optional } from "../model/Json.js"
 import { Authorized } from "./Auth.js"
-import { optional } from "./Fields.js"
 import { Books } from "./OperatorGroup.js"
 
 const Count = Schema.Number

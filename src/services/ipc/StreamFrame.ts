@@ -1,6 +1,7 @@
 /** Frames of the plugin stream: one JSON object per WebSocket text message, told apart by `event`. */
 import { Schema } from "effect"
-import { absentable, Metadata, optional } from "./Fields.js"
+import { absentable, optional } from "../model/Json.js"
+import { Metadata } from "./Fields.js"
 import { SendRequest } from "./MessageGroup.js"
 
 /**

@@ -1,11 +1,11 @@
 /** What the platform can tell a broker: the events, and what becomes of a text that is none. */
 import { Either, ParseResult, Schema } from "effect"
-import { isDeeperThan } from "./Json.js"
+import { isDeeperThan, optional } from "./Json.js"
 
 /** How an event ended: `received` as long as its effect is on its way. */
 export const ControlOutcome = Schema.Struct({
   status: Schema.Literal("received", "applied", "failed"),
-  detail: Schema.optionalWith(Schema.String, { exact: true })
+  detail: optional(Schema.String)
 })
 export interface ControlOutcome extends Schema.Schema.Type<typeof ControlOutcome> {}
 

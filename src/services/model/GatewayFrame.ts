@@ -2,6 +2,8 @@
  * The gateway's protocol, version 4: JSON text frames told apart by `event`. A frame that does not hold what its event demands
  * is no frame; one of an unknown event belongs to a later gateway. Both are ignored.
  */
+
+import { isObject } from "./Json.js"
 import { firstCodePoints } from "./Message.js"
 import type { Metadata } from "./Metadata.js"
 
@@ -206,8 +208,6 @@ const registerAck = (frame: Fields): RegisterAck | undefined => {
 
 const isText = (value: unknown): value is string => typeof value === "string"
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
-const isObject = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 const isOptional = (value: unknown, is: (value: unknown) => boolean): boolean => value === undefined || is(value)
 
 /** A runtime session id: not empty after trimming, at most 256 characters, not one of the network's own. */

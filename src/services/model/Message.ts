@@ -1,6 +1,7 @@
 /** A message on its way in: what the network sent, as the broker keeps and delivers it. */
 import { Schema } from "effect"
 import { MessageId } from "./Ids.js"
+import { optional } from "./Json.js"
 
 export const Message = Schema.Struct({
   /** The network's message id, or one the broker minted. Pushed to plugins as `sourceMessageId`. */
@@ -16,7 +17,7 @@ export const Message = Schema.Struct({
   /** What it counts against byte limits: the size of the frame it came in. */
   bytes: Schema.Number,
   /** Not delivered at or after this time, epoch milliseconds. */
-  expiresAt: Schema.optionalWith(Schema.Number, { exact: true })
+  expiresAt: optional(Schema.Number)
 })
 export interface Message extends Schema.Schema.Type<typeof Message> {}
 

@@ -1,8 +1,7 @@
 /** What the broker owes the platform: each report is posted until it is accepted, in order per lane. */
 import { Schema } from "effect"
 import { ControlOutcome } from "./ControlEvent.js"
-
-const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+import { optional } from "./Json.js"
 
 /** An undispatched message came, went to an endpoint, or left otherwise. Posted as it stands here. */
 export const UndispatchedChanged = Schema.Struct({

@@ -1,6 +1,6 @@
 /** The platform's HTTP calls: the request each one is, and what its answer means. */
 import { Either } from "effect"
-import { isDeeperThan } from "./Json.js"
+import { isDeeperThan, isObject } from "./Json.js"
 import { firstCodePoints } from "./Message.js"
 import type { PlatformReport } from "./PlatformReport.js"
 
@@ -243,9 +243,6 @@ const json = ({ text }: WireAnswer): unknown => {
     return undefined
   }
 }
-
-const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 const isName = (value: unknown): value is string =>
   typeof value === "string" && value !== "" && value.length <= longestId

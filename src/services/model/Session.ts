@@ -1,9 +1,8 @@
 /** What a plugin says of its session when it registers, and what the broker makes of it. */
 import { Either, Schema } from "effect"
 import { InvalidRequest, InvalidRuntimeSessionId } from "./Errors.js"
+import { optional } from "./Json.js"
 import { firstCodePoints } from "./Message.js"
-
-const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
 /** Where a session works. `root` and `cwd` are not empty. */
 export const Workspace = Schema.Struct({
