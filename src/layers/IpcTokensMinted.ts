@@ -1,5 +1,5 @@
 import { Layer, Redacted } from "effect"
-import { IpcTokens } from "../services/ipc/Auth.js"
+import { IpcTokens } from "../services/IpcTokens.js"
 import { mintToken } from "./internal/tokens.js"
 
 /** New tokens for this process. */

@@ -1,7 +1,7 @@
 /** Health, handshake, proof and the OpenAPI document. */
 import { HttpApiBuilder, HttpServerRequest, OpenApi } from "@effect/platform"
 import { Effect, Redacted } from "effect"
-import { IpcTokens } from "../../services/ipc/Auth.js"
+import { IpcTokens } from "../../services/IpcTokens.js"
 import { capabilities, protocolVersion, serverVersion } from "../../services/ipc/Capabilities.js"
 import { IpcApi } from "../../services/ipc/IpcApi.js"
 import { ProtocolVersionMismatch } from "../../services/model/Errors.js"

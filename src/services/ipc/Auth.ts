@@ -1,6 +1,5 @@
 /** Who may use which routes. Requests are admitted before they reach a route; here is what the routes know of it. */
 import { HttpApiMiddleware, HttpApiSecurity } from "@effect/platform"
-import type { Redacted } from "effect"
 import { Context } from "effect"
 import { onWire, Unauthorized } from "../model/Errors.js"
 
@@ -16,9 +15,3 @@ export class Authorized extends HttpApiMiddleware.Tag<Authorized>()("broker/ipc/
   failure: onWire(Unauthorized),
   security: { bearer: HttpApiSecurity.bearer }
 }) {}
-
-/** The tokens of this broker process, minted at its start. */
-export class IpcTokens extends Context.Tag("broker/ipc/IpcTokens")<
-  IpcTokens,
-  { readonly plugin: Redacted.Redacted; readonly operator: Redacted.Redacted }
->() {}
