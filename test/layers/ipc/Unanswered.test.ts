@@ -1,8 +1,9 @@
-import { createServer, type ServerResponse } from "node:http"
-import { type AddressInfo, connect, type Socket } from "node:net"
+import type { ServerResponse } from "node:http"
+import type { Socket } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Unanswered } from "../../../src/layers/ipc/Unanswered.js"
+import { bareServer } from "../../kit/bareServer.js"
 import { eventually } from "../../kit/broker.js"
 
 const get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -14,30 +15,20 @@ const serving = (limit: number) =>
     const taken: Array<boolean> = []
     const answers: Array<ServerResponse> = []
     const sockets: Array<Socket> = []
-    const server = createServer((request, response) => {
-      taken.push(unanswered.begin(request, response))
-      answers.push(response)
-    })
-    server.on("connection", (socket) => {
-      sockets.push(socket)
-      socket.once("close", () => unanswered.ended(socket))
-    })
-    yield* Effect.acquireRelease(
-      Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-      () =>
-        Effect.sync(() => {
-          server.closeAllConnections()
-          server.close()
-        })
+    const { client: connected } = yield* bareServer(
+      (request, response) => {
+        taken.push(unanswered.begin(request, response))
+        answers.push(response)
+      },
+      (socket) => {
+        sockets.push(socket)
+        socket.once("close", () => unanswered.ended(socket))
+      }
     )
-    const { port } = server.address() as AddressInfo
     const ask = (count: number) =>
       Effect.gen(function* () {
         const before = taken.length
-        const client = yield* Effect.acquireRelease(
-          Effect.sync(() => connect(port, "127.0.0.1").on("error", () => undefined)),
-          (socket) => Effect.sync(() => socket.destroy())
-        )
+        const client = yield* connected
         client.resume().write(get.repeat(count))
         yield* eventually(
           Effect.sync(() => taken.length),

@@ -1,9 +1,9 @@
-import { createServer, type ServerResponse } from "node:http"
-import { type AddressInfo, connect } from "node:net"
+import type { ServerResponse } from "node:http"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readBody } from "../../../src/layers/ipc/body.js"
 import { Room } from "../../../src/layers/ipc/Room.js"
+import { bareServer } from "../../kit/bareServer.js"
 import { eventually } from "../../kit/broker.js"
 
 const size = 100_000
@@ -18,25 +18,13 @@ const reading = (bytes: number) =>
     const room = new Room(bytes, own)
     const waiting: Array<ServerResponse> = []
     const refused: Array<string> = []
-    const server = createServer((request, response) => {
-      readBody(request, response, limits, room).then(
-        (read) => ("_tag" in read ? refused.push(read._tag) : waiting.push(response)),
-        () => undefined
-      )
-    })
-    server.on("connection", (socket) => socket.once("close", () => room.giveAll(socket)))
-    yield* Effect.acquireRelease(
-      Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-      () =>
-        Effect.sync(() => {
-          server.closeAllConnections()
-          server.close()
-        })
-    )
-    const { port } = server.address() as AddressInfo
-    const client = Effect.acquireRelease(
-      Effect.sync(() => connect(port, "127.0.0.1").on("error", () => undefined)),
-      (socket) => Effect.sync(() => socket.destroy())
+    const { client } = yield* bareServer(
+      (request, response) =>
+        void readBody(request, response, limits, room).then(
+          (read) => ("_tag" in read ? refused.push(read._tag) : waiting.push(response)),
+          () => undefined
+        ),
+      (socket) => socket.once("close", () => room.giveAll(socket))
     )
     return { room, waiting, refused, client }
   })
