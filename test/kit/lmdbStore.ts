@@ -14,7 +14,7 @@ export const storeDirectory = (base: string): string => pathsUnder(base).storeDi
 export const storeFile = (base: string): string => path.join(storeDirectory(base), "data.mdb")
 
 /** The disk of whoever runs the tests may be as full as it likes. */
-const roomy: Partial<Settings> = { freeDiskBytes: 0 }
+export const roomy: Partial<Settings> = { freeDiskBytes: 0 }
 
 export const storeAt = (
   base: string,

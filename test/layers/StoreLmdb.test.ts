@@ -1,7 +1,7 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, type Scope } from "effect"
+import { Effect, Fiber, Layer, type Scope } from "effect"
 import { readFile } from "../../src/layers/lmdb/checkFile.js"
 import { openEngine } from "../../src/layers/lmdb/engine.js"
 import { storeFormat } from "../../src/layers/lmdb/migrations.js"
@@ -11,8 +11,9 @@ import * as Tools from "../../src/layers/lmdb/tools.js"
 import { storeContract } from "../../src/services/contracts/StoreContract.js"
 import { Store, Transaction, table } from "../../src/services/Store.js"
 import { type StoreError, StoreReport } from "../../src/services/StoreReport.js"
+import { eventually } from "../kit/broker.js"
 import { complaintOf, KeptLog, modeOf, ownDirectory } from "../kit/ground.js"
-import { storeAt, storeDirectory, storeFile } from "../kit/lmdbStore.js"
+import { roomy, storeAt, storeDirectory, storeFile } from "../kit/lmdbStore.js"
 
 storeContract("StoreLmdb", Layer.unwrapScoped(Effect.map(ownDirectory, (base) => storeAt(base))), {
   reopened: Effect.map(ownDirectory, (base) => storeAt(base)),
@@ -48,6 +49,31 @@ describe("StoreLmdb: its files", () => {
         assert.strictEqual(modeOf(path.join(storeDirectory(base), name)), "600", name)
       }
       assert.deepStrictEqual(readdirSync(path.dirname(storeDirectory(base))), ["store"])
+    })
+  )
+  it.scopedLive("nothing is durable that is written to a file which was taken away, until it is put back", () =>
+    Effect.gen(function* () {
+      const base = yield* ownDirectory
+      const directory = storeDirectory(base)
+      yield* Effect.gen(function* () {
+        const store = yield* Store
+        yield* filled(3)
+        renameSync(directory, `${directory}.away`)
+        const written = yield* Effect.fork(filled(5))
+        yield* eventually(Effect.sync(store.unsafeHealth), ({ _tag }) => _tag === "Failing")
+        const health = store.unsafeHealth()
+        assert.include(health._tag === "Failing" && health.reason, `${storeFile(base)} failed: the file was removed`)
+        // Another file in its place is not it.
+        cpSync(`${directory}.away`, directory, { recursive: true })
+        yield* Effect.sleep(100)
+        assert.isNull(written.unsafePoll())
+        assert.lengthOf(yield* keys, 3)
+        rmSync(directory, { recursive: true })
+        renameSync(`${directory}.away`, directory)
+        yield* Fiber.join(written)
+        assert.strictEqual(store.unsafeHealth()._tag, "Healthy")
+      }).pipe(Effect.provide(storeAt(base, {}, { ...roomy, backoffMaxMs: 100 })))
+      assert.lengthOf(yield* Effect.provide(keys, storeAt(base)), 5)
     })
   )
   it.scopedLive("a start that begins has its marker, one that ended has none", () =>

@@ -1,4 +1,5 @@
 /** Reads and writes of an opened store. */
+import { statSync } from "node:fs"
 import type { Key, KeyRange, KeySummary, Op, Table, Transaction } from "../../services/Store.js"
 import type { StoreDriver } from "../internal/groupCommit.js"
 import { dataFile, type Engine, openEngine, usedBytes } from "./engine.js"
@@ -91,9 +92,18 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     }
   }
 
+  const file = identityOf(dataFile(directory))
+
+  /** What is written to a file that has no name any more is gone at the next start. */
+  const checkFile = () => {
+    if (identityOf(dataFile(directory)) === file) return
+    throw new Error("the file was removed or replaced while the broker runs; put it back, or restart the broker")
+  }
+
   const write = async (batch: ReadonlyArray<Transaction>) => {
-    if (hasFailed) await recover()
     try {
+      checkFile()
+      if (hasFailed) await recover()
       const first = encodedFirst(batch)
       await commit(first)
       hasFailed = false
@@ -168,6 +178,11 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       return engine.close()
     }
   }
+}
+
+const identityOf = (file: string): string | undefined => {
+  const found = statSync(file, { throwIfNoEntry: false })
+  return found && `${found.dev}/${found.ino}`
 }
 
 const sizeOf = ({ bytes, full }: { readonly full: string; readonly bytes: Buffer | undefined }): number =>
