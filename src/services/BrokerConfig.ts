@@ -146,7 +146,10 @@ export const settings = {
     256 * MiB,
     "No new mail is taken while the disk has less than this free; mail that is here still leaves"
   ),
-  storeWaitMs: ms(3_000, "How long a request waits for a store that fails before it is answered with 503"),
+  storeWaitMs: ms(
+    3_000,
+    "How long a request waits for a store that fails before it is answered with 503, and a write may last before it counts as failed"
+  ),
   deadLetterMs: ms(30 * 24 * hour, "How long a dead letter is kept"),
   holdBackMessages: count(10_000, "Messages taken behind one that cannot be stored"),
   holdBackBytes: bytes(64 * MiB, "Their bytes"),

@@ -84,7 +84,7 @@ export type StoreHealth =
   | { readonly _tag: "Healthy" }
   /** There is too little room for new mail, and none is to be admitted. Commits go on: what is here can leave. */
   | { readonly _tag: "Full"; readonly since: number; readonly reason: string }
-  /** Commits fail and are retried. */
+  /** Commits fail and are retried, or one has not ended for long. */
   | { readonly _tag: "Failing"; readonly since: number; readonly reason: string }
 
 export class Store extends Context.Tag("broker/Store")<

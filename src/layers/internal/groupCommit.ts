@@ -12,6 +12,7 @@ import {
   type Table,
   Transaction
 } from "../../services/Store.js"
+import { nextTurn } from "./nextTurn.js"
 import { unavailable } from "./storeChecks.js"
 
 /** What a store variant brings: writing a batch, and reading. Order, grouping and retrying are the same for all. */
@@ -59,6 +60,9 @@ export const groupCommit = (
     const run = yield* FiberSet.makeRuntime<never>()
     let waiting: Array<Transaction> = []
     let isBusy = false
+    /** When the write that is under way began. */
+    let began: number | undefined
+    let isWatched = false
     let failing: Extract<StoreHealth, { readonly _tag: "Failing" }> | undefined
     /** Whoever waits for a commit no longer than the store may fail. */
     const callers = new Set<Deferred.Deferred<void, StoreUnavailable>>()
@@ -75,6 +79,8 @@ export const groupCommit = (
     }
 
     const write = (batch: ReadonlyArray<Transaction>, attempt: number) => {
+      began = clock.unsafeCurrentTimeMillis()
+      watch(waitMs)
       driver.write(batch).then(
         (count) => written(batch, count),
         (error: unknown) => failed(batch, attempt, error)
@@ -87,6 +93,7 @@ export const groupCommit = (
         failing = undefined
       }
       isBusy = false
+      began = undefined
       if (count < batch.length) waiting = [...batch.slice(count), ...waiting]
       for (const transaction of batch.slice(0, count)) perform(transaction)
       if (waiting.length > 0 && !isBusy) start()
@@ -94,6 +101,7 @@ export const groupCommit = (
 
     const failed = (batch: ReadonlyArray<Transaction>, attempt: number, error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error)
+      began = undefined
       if (failing === undefined) {
         failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis(), reason }
         log.unsafeLog("error", "store_write_failed", { reason })
@@ -102,6 +110,30 @@ export const groupCommit = (
       run(
         Effect.sleep(delay(retry, attempt, Math.random())).pipe(
           Effect.zipRight(Effect.sync(() => write([...batch, ...take()], attempt + 1)))
+        )
+      )
+    }
+
+    /** A write that hangs fails, too, until it ends. */
+    const watch = (forMs: number) => {
+      if (isWatched) return
+      isWatched = true
+      run(
+        Effect.zipRight(
+          // What ended while this process stood still is heard of first.
+          Effect.zipRight(Effect.sleep(forMs), nextTurn),
+          Effect.sync(() => {
+            isWatched = false
+            if (began === undefined) return
+            const lasts = clock.unsafeCurrentTimeMillis() - began
+            if (failing === undefined && lasts >= waitMs) {
+              const reason = `a write has not ended for ${waitMs} ms; the disk may hang`
+              failing = { _tag: "Failing", since: began, reason }
+              log.unsafeLog("error", "store_write_hangs", { reason })
+              answerCallers()
+            }
+            watch(lasts < waitMs ? waitMs - lasts : waitMs)
+          })
         )
       )
     }

@@ -63,6 +63,11 @@ const setup = Effect.gen(function* () {
   }
   return { driver, log, store, told, put }
 })
+const transactionOf = (key: string) => {
+  const transaction = new Transaction()
+  transaction.put(things, key, 1)
+  return transaction
+}
 const isFailing = (store: Store["Type"]) => store.unsafeHealth()._tag === "Failing"
 
 describe("what waits together", () => {
@@ -338,11 +343,6 @@ describe("a transaction without records", () => {
 })
 
 describe("a caller that waits", () => {
-  const transactionOf = (key: string) => {
-    const transaction = new Transaction()
-    transaction.put(things, key, 1)
-    return transaction
-  }
   it.scoped("is answered when its transaction is durable, also where the store failed for a moment", () =>
     Effect.gen(function* () {
       const { driver, store } = yield* setup
@@ -377,6 +377,52 @@ describe("a caller that waits", () => {
         assert.deepStrictEqual(driver.written, ["abc"])
         yield* store.unsafeCommitWithin(transactionOf("d"))
       })
+  )
+})
+
+describe("a write that hangs", () => {
+  it.scoped("fails after a while: who waits is answered, and it is healthy again when the write ends", () =>
+    Effect.gen(function* () {
+      const { driver, log, store } = yield* setup
+      yield* store.unsafeCommitWithin(transactionOf("a"))
+      yield* TestClock.adjust(600)
+      driver.isHanging = true
+      const waiting = yield* Effect.fork(Effect.flip(store.unsafeCommitWithin(transactionOf("b"))))
+      yield* turns
+      // Watched since the write of "a"; the one of "b" has not lasted long then.
+      yield* TestClock.adjust(999)
+      assert.isFalse(isFailing(store))
+      yield* TestClock.adjust(1)
+      assert.match((yield* Fiber.join(waiting)).message, /has not ended for 1000 ms/)
+      assert.isTrue(isFailing(store))
+      assert.deepStrictEqual(log.events, ["store_write_hangs"])
+      // Neither is waited for again, nor told of again.
+      assert.match((yield* Effect.flip(store.unsafeCommitWithin(transactionOf("c")))).message, /has not ended/)
+      yield* TestClock.adjust("1 minute")
+      assert.deepStrictEqual(driver.tried, ["a", "b"])
+      driver.letGo()
+      yield* turns
+      assert.isFalse(isFailing(store))
+      assert.deepStrictEqual(driver.written, ["a", "b", "c"])
+      assert.deepStrictEqual(log.events, ["store_write_hangs", "store_recovered"])
+    })
+  )
+  it.scoped("and fails in the end is retried as any other", () =>
+    Effect.gen(function* () {
+      const { driver, put, store, told } = yield* setup
+      driver.isHanging = true
+      driver.failNext = 1
+      put("a")
+      yield* TestClock.adjust(1_000)
+      assert.isTrue(isFailing(store))
+      driver.letGo()
+      yield* turns
+      assert.isTrue(isFailing(store))
+      yield* TestClock.adjust(100)
+      yield* turns
+      assert.isFalse(isFailing(store))
+      assert.deepStrictEqual(told, ["a"])
+    })
   )
 })
 
