@@ -60,9 +60,13 @@ export const groupCommit = (
     const run = yield* FiberSet.makeRuntime<never>()
     let waiting: Array<Transaction> = []
     let isBusy = false
-    /** When the write that is under way began. */
-    let began: number | undefined
+    /** When the write that is under way began, by a clock that is never set. */
+    let began: bigint | undefined
     let isWatched = false
+    /** How often it began to fail. */
+    let failures = 0
+    /** It has failed so long that nobody waits for it any more. */
+    let isGivenUp = false
     let failing: Extract<StoreHealth, { readonly _tag: "Failing" }> | undefined
     /** Whoever waits for a commit no longer than the store may fail. */
     const callers = new Set<Deferred.Deferred<void, StoreUnavailable>>()
@@ -79,7 +83,7 @@ export const groupCommit = (
     }
 
     const write = (batch: ReadonlyArray<Transaction>, attempt: number) => {
-      began = clock.unsafeCurrentTimeMillis()
+      began = clock.unsafeCurrentTimeNanos()
       watch(waitMs)
       driver.write(batch).then(
         (count) => written(batch, count),
@@ -91,6 +95,7 @@ export const groupCommit = (
       if (failing !== undefined) {
         log.unsafeLog("info", "store_recovered", { failed_for_ms: clock.unsafeCurrentTimeMillis() - failing.since })
         failing = undefined
+        isGivenUp = false
       }
       isBusy = false
       began = undefined
@@ -105,7 +110,11 @@ export const groupCommit = (
       if (failing === undefined) {
         failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis(), reason }
         log.unsafeLog("error", "store_write_failed", { reason })
-        run(Effect.zipRight(Effect.sleep(waitMs), Effect.sync(answerCallers)))
+        const failure = ++failures
+        const giveUpIt = () => {
+          if (failing !== undefined && failures === failure) giveUp()
+        }
+        run(Effect.zipRight(Effect.sleep(waitMs), Effect.sync(giveUpIt)))
       } else failing = { ...failing, reason }
       run(
         Effect.sleep(delay(retry, attempt, Math.random())).pipe(
@@ -125,12 +134,13 @@ export const groupCommit = (
           Effect.sync(() => {
             isWatched = false
             if (began === undefined) return
-            const lasts = clock.unsafeCurrentTimeMillis() - began
+            const lasts = Number(clock.unsafeCurrentTimeNanos() - began) / 1e6
             if (failing === undefined && lasts >= waitMs) {
               const reason = `a write has not ended for ${waitMs} ms; the disk may hang`
-              failing = { _tag: "Failing", since: began, reason }
+              failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis() - lasts, reason }
+              failures++
               log.unsafeLog("error", "store_write_hangs", { reason })
-              answerCallers()
+              giveUp()
             }
             watch(lasts < waitMs ? waitMs - lasts : waitMs)
           })
@@ -138,11 +148,13 @@ export const groupCommit = (
       )
     }
 
-    const isGivenUp = () => failing !== undefined && clock.unsafeCurrentTimeMillis() - failing.since >= waitMs
+    const giveUp = () => {
+      isGivenUp = true
+      answerCallers()
+    }
 
     /** Nobody waits any longer. What they wait for stays decided. */
     const answerCallers = () => {
-      if (!isGivenUp()) return
       for (const caller of callers) Deferred.unsafeDone(caller, Effect.fail(unavailable(failing!)))
       callers.clear()
     }
@@ -177,7 +189,7 @@ export const groupCommit = (
         if (callers.delete(caller)) Deferred.unsafeDone(caller, Effect.void)
       })
       unsafeCommit(transaction)
-      answerCallers()
+      if (isGivenUp) answerCallers()
       return Deferred.await(caller)
     }
 

@@ -41,6 +41,14 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
   /** Of the commit that is under way. */
   let changing: ReadonlyArray<{ readonly full: string }> = []
   let hasFailed = false
+  let isClosed = false
+
+  /** The engine, where it can be read. Asked while it is closed, it would end the process. */
+  const open = (): Engine => {
+    if (isClosed)
+      throw new Error(`${dataFile(directory)} could not be read: it is being opened again after a failed write`)
+    return engine
+  }
 
   const encoded = (op: Op) => {
     const full = fullKey(op.table.name, op.key)
@@ -85,10 +93,14 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
   /** The engine takes no more writes once one of its meta pages could not be written, until it is opened again. */
   const recover = async () => {
     try {
-      engine.transactionSync(() => undefined)
+      open().transactionSync(() => undefined)
     } catch {
-      await engine.close()
+      if (!isClosed) {
+        isClosed = true
+        await engine.close()
+      }
       engine = openEngine(directory)
+      isClosed = false
     }
   }
 
@@ -128,7 +140,7 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     shortage: () => room.shortage(),
     get: <A>(table: Table<A>, key: Key) => {
       const full = fullKey(table.name, key)
-      const bytes = engine.getBinary(full)
+      const bytes = open().getBinary(full)
       return bytes !== undefined && whole(full, bytes) ? (recordValue(bytes) as A) : undefined
     },
     range: <A>(table: Table<A>, range: KeyRange) => {
@@ -138,7 +150,7 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
       const found: Array<readonly [Key, A]> = []
       if (start >= end || limit <= 0) return found
       let size = 0
-      for (const { key, value } of engine.getRange({ start, end })) {
+      for (const { key, value } of open().getRange({ start, end })) {
         if (!whole(key, value)) continue
         size += value.length
         if (size > bytes && found.length > 0) break
@@ -149,7 +161,9 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     },
     keys: (table) => {
       const prefix = fullKey(table, "")
-      return engine.getKeys({ start: prefix, end: `${prefix}\u007f` }).map((full) => full.slice(prefix.length))
+      return open()
+        .getKeys({ start: prefix, end: `${prefix}\u007f` })
+        .map((full) => full.slice(prefix.length))
     },
     gathered: <S>(summary: KeySummary<S>) => {
       const gathered = summaries.get(summary) as S | undefined
@@ -158,24 +172,20 @@ export const makeDriver = (opened: Engine, options: DriverOptions): OpenedDriver
     },
     count: <A>(table: Table<A>, { from = "", until }: Pick<KeyRange, "from" | "until">) => {
       const [start, end] = [fullKey(table.name, from), fullKey(table.name, until)]
-      return start < end ? engine.getKeysCount({ start, end }) : 0
+      return start < end ? open().getKeysCount({ start, end }) : 0
     },
     snapshot: () => {
-      const snapshot = new Snapshot(
-        () => engine,
-        options.snapshotBytes,
-        (ended) => snapshots.delete(ended)
-      )
+      const snapshot = new Snapshot(open, options.snapshotBytes, (ended) => snapshots.delete(ended))
       snapshots.add(snapshot)
       // Whether these are as they were or will be is the same for all of them now, and would not be later.
       for (const { full } of changing) snapshot.keep(full)
       return snapshot
     },
-    usedBytes: () => usedBytes(engine),
+    usedBytes: () => usedBytes(open()),
     close: () => {
       reserve.close()
       for (const snapshot of [...snapshots]) snapshot.end("the store was closed meanwhile")
-      return engine.close()
+      return isClosed ? Promise.resolve() : engine.close()
     }
   }
 }

@@ -380,6 +380,20 @@ describe("a caller that waits", () => {
   )
 })
 
+describe("a caller of a store that fails", () => {
+  it.scoped("is answered in time also where the clock was set back meanwhile", () =>
+    Effect.gen(function* () {
+      const clock = Object.create(yield* Effect.clock, { unsafeCurrentTimeMillis: { value: () => 0 } })
+      const { driver, store } = yield* Effect.withClock(setup, clock)
+      driver.failNext = 100
+      const waiting = yield* Effect.fork(Effect.flip(store.unsafeCommitWithin(transactionOf("a"))))
+      yield* turns
+      yield* TestClock.adjust(1_000)
+      assert.match((yield* Fiber.join(waiting)).message, /disk full at a/)
+    })
+  )
+})
+
 describe("a write that hangs", () => {
   it.scoped("fails after a while: who waits is answered, and it is healthy again when the write ends", () =>
     Effect.gen(function* () {
