@@ -71,7 +71,7 @@ export class Connection {
   #session: { readonly current: Session; readonly end: AbortController; readonly since: number } | undefined
   /** Attempts are under way or planned. */
   #recovering = false
-  #waiting: Array<() => void> = []
+  readonly #waiting = new Set<() => void>()
 
   constructor(find: Find, events: ConnectionEvents) {
     this.#find = find
@@ -137,11 +137,25 @@ export class Connection {
     )
     try {
       for (;;) {
-        await orAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), limit.signal)
+        await this.#nextSession(limit.signal)
         if (this.session !== undefined) return this.session
       }
     } finally {
       limit.done()
+    }
+  }
+
+  /** Who gives up leaves nothing behind: a plugin may ask for hours while there is no broker. */
+  async #nextSession(signal: AbortSignal): Promise<void> {
+    let come = () => {}
+    const session = new Promise<void>((resolve) => {
+      come = resolve
+    })
+    this.#waiting.add(come)
+    try {
+      await orAborted(session, signal)
+    } finally {
+      this.#waiting.delete(come)
     }
   }
 
@@ -258,8 +272,8 @@ export class Connection {
     this.#recovering = false
     this.#events.onSession(current)
     this.#enter("connected", this.#state.lastFailureReason)
-    const waiting = this.#waiting
-    this.#waiting = []
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
     for (const resolve of waiting) resolve()
   }
 
