@@ -12,8 +12,10 @@ export interface ListingLimits {
   readonly inboxListMs: number
 }
 
-/** Requests for lists that may wait, whatever for. */
+/** Lists that may wait for a place. */
 const mostWaiting = 1_024
+/** How often it is looked whether a client has read on, until its time is over. */
+const mostLooks = 15
 /** Characters of a part; one item may be longer. */
 const partLength = 64 * 1024
 
@@ -34,7 +36,6 @@ export interface Listings {
 
 export const makeListings = ({ inboxListMs, inboxLists }: ListingLimits, limits: Limits["Type"]): Listings => {
   let free = inboxLists
-  let waiting = 0
   /** Those that wait for a place, in order. */
   const line = new Set<() => void>()
 
@@ -69,29 +70,35 @@ export const makeListings = ({ inboxListMs, inboxLists }: ListingLimits, limits:
   }
 
   const begin = (request: Request): Effect.Effect<void, BrokerBusy, Scope.Scope> =>
+    Effect.zipRight(
+      awaitTurn(request),
+      Effect.suspend(() =>
+        line.size >= mostWaiting
+          ? Effect.fail(busy())
+          : Effect.timeoutFail(place, { duration: inboxListMs, onTimeout: busy })
+      )
+    )
+
+  /** Cuts off the client unless it is called again in time; where others wait for its place, that is soon. */
+  const makePatience = (request: Request) =>
     Effect.suspend(() => {
-      if (waiting >= mostWaiting) return Effect.fail(busy())
-      waiting++
-      return awaitTurn(request).pipe(
-        Effect.zipRight(Effect.timeoutFail(place, { duration: inboxListMs, onTimeout: busy })),
-        Effect.ensuring(Effect.sync(() => waiting--))
+      let looks = 0
+      const look = () => {
+        if (++looks < mostLooks && line.size === 0) return
+        clearInterval(timer)
+        limits.unsafeHit("inbox_lists")
+        breakOff(request)
+      }
+      const timer = setInterval(look, inboxListMs / mostLooks)
+      const hasRead = () => {
+        looks = 0
+        timer.refresh()
+      }
+      return Effect.as(
+        Effect.addFinalizer(() => Effect.sync(() => clearInterval(timer))),
+        hasRead
       )
     })
-
-  /** Cuts off the client unless it is called again in time. */
-  const makePatience = (request: Request) =>
-    Effect.map(
-      Effect.acquireRelease(
-        Effect.sync(() =>
-          setTimeout(() => {
-            limits.unsafeHit("inbox_lists")
-            breakOff(request)
-          }, inboxListMs)
-        ),
-        (timer) => Effect.sync(() => clearTimeout(timer))
-      ),
-      (timer) => () => timer.refresh()
-    )
 
   return {
     answer: (request, items) =>

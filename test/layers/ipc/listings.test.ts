@@ -5,6 +5,7 @@ import { Effect, Either, Exit, Fiber, Stream, TestClock } from "effect"
 import { makeListings } from "../../../src/layers/ipc/listings.js"
 import * as LimitsMemory from "../../../src/layers/LimitsMemory.js"
 import { Limits } from "../../../src/services/Limits.js"
+import { eventually } from "../../kit/broker.js"
 import { settle } from "../../kit/core.js"
 
 /** An answer of a connection, which has its turn or waits behind others. */
@@ -205,21 +206,46 @@ describe("of several lists", () => {
     }).pipe(provided)
   )
 
-  it.scoped("no more than 1,024 wait", () =>
+  it.scoped("no more than 1,024 wait for a place; those whose turn on their connection has not come do not count", () =>
     Effect.gen(function* () {
       const { listings, refused } = yield* make()
+      const list = Effect.succeed([].values())
       const connection = new EventEmitter()
-      const ask = Effect.suspend(() =>
-        listings.answer(requestOf(new Answer(false), connection), Effect.succeed([].values()))
-      )
-      const waits = yield* Effect.replicateEffect(Effect.fork(Effect.scoped(ask)), 1_024)
+      const behind = listings.answer(requestOf(new Answer(false), connection), list)
+      const waits = yield* Effect.replicateEffect(Effect.fork(Effect.scoped(behind)), 2_000)
+      const latch = yield* Effect.makeLatch()
+      const first = yield* Effect.fork(Effect.scoped(listings.answer(requestOf(), held("first", [], latch))))
+      yield* settle
+      const ask = Effect.suspend(() => listings.answer(requestOf(), list))
+      const inLine = yield* Effect.replicateEffect(Effect.fork(Effect.scoped(ask)), 1_024)
       yield* settle
       assert.strictEqual(refused(), 0)
       assert.isTrue(Either.isLeft(yield* Effect.either(ask)))
       assert.strictEqual(refused(), 1)
+      yield* latch.open
+      yield* Fiber.joinAll([first, ...inLine])
       connection.emit("close")
       yield* Effect.forEach(waits, Fiber.await)
-      yield* listings.answer(requestOf(), Effect.succeed([].values()))
+    }).pipe(provided)
+  )
+
+  it.scopedLive("one whose client does not read on is cut off soon where others wait, and late where none does", () =>
+    Effect.gen(function* () {
+      const { listings, refused } = yield* make({ inboxListMs: 15_000 })
+      const answer = new Answer(true)
+      const long = Array.from({ length: 20 }, () => tenth)
+      yield* Effect.fork(
+        Effect.scoped(Effect.zipRight(listings.answer(requestOf(answer), Effect.succeed(long.values())), Effect.never))
+      )
+      yield* Effect.sleep(400)
+      assert.isFalse(answer.isDestroyed)
+      const other = yield* Effect.fork(Effect.scoped(listings.answer(requestOf(), Effect.succeed([].values()))))
+      yield* eventually(
+        Effect.sync(() => answer.isDestroyed),
+        (isDestroyed) => isDestroyed
+      )
+      assert.strictEqual(refused(), 1)
+      yield* Fiber.interrupt(other)
     }).pipe(provided)
   )
 })
