@@ -1,5 +1,5 @@
 /** Health, handshake, proof and the OpenAPI document. */
-import { HttpApiBuilder, HttpServerRequest, OpenApi } from "@effect/platform"
+import { HttpApiBuilder, HttpServerRequest, HttpServerResponse, OpenApi } from "@effect/platform"
 import { Effect, Redacted } from "effect"
 import { IpcTokens } from "../../services/IpcTokens.js"
 import { capabilities, protocolVersion, serverVersion } from "../../services/ipc/Capabilities.js"
@@ -9,6 +9,7 @@ import { version } from "../../services/model/Version.js"
 import { Presence } from "../../services/Presence.js"
 import { mintUuid } from "../internal/minting.js"
 import { proofOf } from "../machine/proof.js"
+import { contentType } from "./refusals.js"
 import { roleOf } from "./requests.js"
 
 const major = (text: string) => text.split(".", 1)[0]
@@ -17,15 +18,19 @@ export const layer = HttpApiBuilder.group(IpcApi, "health", (handlers) =>
   Effect.gen(function* () {
     const presence = yield* Presence
     const tokens = yield* IpcTokens
-    // Costs what a tenth of the whole start does.
-    const document = yield* Effect.cached(Effect.sync(() => OpenApi.fromApi(IpcApi)))
+    // Costs what a tenth of the whole start does; all answers share its bytes.
+    const document = yield* Effect.cached(
+      Effect.sync(() => new TextEncoder().encode(JSON.stringify(OpenApi.fromApi(IpcApi))))
+    )
     const about = { version: serverVersion(version), protocol_version: protocolVersion, capabilities }
 
     return handlers
       .handle("health", ({ request }) =>
         Effect.succeed(roleOf(request) === undefined ? { ok: true as const } : { ok: true as const, ...about })
       )
-      .handle("openapi", () => document)
+      .handleRaw("openapi", () =>
+        Effect.map(document, (bytes) => HttpServerResponse.uint8Array(bytes, { contentType }))
+      )
       .handle("proof", ({ urlParams }) =>
         Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
           const port = (request.source as { socket: { localPort: number } }).socket.localPort
