@@ -139,7 +139,8 @@ const checkTogether = (values: Settings): Effect.Effect<Settings, SettingsError>
     ["holdBackMs", "holdBackMaxMs"],
     ["backoffMs", "backoffMaxMs"],
     ["pingIntervalMs", "silenceMs"],
-    ["leavePlatformMs", "leaveMs"]
+    ["leavePlatformMs", "leaveMs"],
+    ["headersMs", "bodyMs"]
   ]
   const wrong = ordered.find(([smaller, larger]) => (values[smaller] as number) > (values[larger] as number))
   return wrong === undefined

@@ -76,6 +76,9 @@ const listen = (config: Settings): Effect.Effect<Server, ListenError, Scope.Scop
         connectionsCheckingInterval: Math.min(1_000, config.headersMs)
       })
       server.maxConnections = config.sockets
+      server.timeout = config.unreadMs
+      // A client that says no more still wants its answers. Not among the documented options.
+      Object.assign(server, { httpAllowHalfOpen: true })
       server.once("error", (error) =>
         resume(
           new ListenError({
@@ -171,6 +174,10 @@ export const layer = Layer.scoped(
 
     const onConnection = (socket: Socket) => {
       limits.unsafeConnected()
+      // What is not whole by then will never be; of some of these node says nothing.
+      socket.once("end", () => {
+        if (unanswered.incomplete(socket) !== undefined) onClientError({ code: cutShort }, socket)
+      })
       socket.once("close", () => {
         limits.unsafeDisconnected()
         unanswered.ended(socket)
@@ -188,9 +195,20 @@ export const layer = Layer.scoped(
       unanswered.whenOver(socket, () => refuseUpgrade(socket, new BadRequest({ message: tooEarly })))
     }
 
+    /** A connection on which nothing has moved: it waits for its client, or for the broker. */
+    const onTimeout = (socket: Socket) => {
+      if (unanswered.of(socket) === undefined) {
+        socket.destroy()
+        return
+      }
+      if (socket.writableLength === 0) return
+      limits.unsafeHit("unread_answers")
+      socket.destroy()
+    }
+
     const broken = new WeakSet<Socket>()
     /** What is no HTTP, too slow or too large in its headers. */
-    const onClientError = (error: NodeJS.ErrnoException, socket: Socket) => {
+    const onClientError = (error: Pick<NodeJS.ErrnoException, "code">, socket: Socket) => {
       // Answered before, and what else it says is no request either: it is cut off in a moment.
       if (socket.writableEnded || broken.has(socket)) return
       if (!socket.writable) {
@@ -199,13 +217,13 @@ export const layer = Layer.scoped(
       }
       broken.add(socket)
       if (error.code === requestTimeout) limits.unsafeHit("slow_requests")
-      const last = unanswered.of(socket)
       const { refusal, status } = refusalOf(error)
-      if (last === undefined || last.req.complete) {
+      const incomplete = unanswered.incomplete(socket)
+      if (incomplete === undefined) {
         return unanswered.whenOver(socket, () => endWith(socket, status, bodyOf(refusal)))
       }
-      // The body of the last request is what is wrong: its answer stands where it stood.
-      if (!last.writableEnded) answer(last, status, bodyOf(refusal))
+      // The body of the last request is what is wrong: the answer stands where it stood, unless there is one, or it has begun.
+      if (!incomplete.headersSent) answer(incomplete, status, bodyOf(refusal))
       unanswered.whenOver(socket, () => letGo(socket))
     }
 
@@ -220,6 +238,7 @@ export const layer = Layer.scoped(
         server.on("upgrade", onUpgrade)
         server.on("connect", onUpgrade)
         server.on("clientError", onClientError)
+        server.on("timeout", onTimeout)
       }),
       () =>
         Effect.sync(() => {
@@ -237,6 +256,8 @@ export const layer = Layer.scoped(
 
 const tooEarly = "A stream is opened once all requests before it on its connection are answered."
 const tooManyRequests = "Too many requests are not answered yet; try again a little later."
+/** As node's parser says it. */
+const cutShort = "HPE_INVALID_EOF_STATE"
 const requestTimeout = "ERR_HTTP_REQUEST_TIMEOUT"
 
 /**
@@ -253,7 +274,7 @@ const answersAtOnce = (response: ServerResponse): ServerResponse => {
   return response
 }
 
-const refusalOf = ({ code }: NodeJS.ErrnoException) => {
+const refusalOf = ({ code }: Pick<NodeJS.ErrnoException, "code">) => {
   const message = `This is no request the broker understands (${code}).`
   const refusal = code === requestTimeout ? new RequestTimeout({ message }) : new BadRequest({ message })
   return { refusal, status: code === "HPE_HEADER_OVERFLOW" ? 431 : statusOf(refusal) }

@@ -34,6 +34,8 @@ const whole =
     } satisfies Setting<number>
   }
 const ms = whole("ms", " of milliseconds")
+/** For what node measures: its timers can wait no longer. */
+const timer = (fallback: number, about: string) => ms(fallback, about, 1, 2 ** 31 - 1)
 const bytes = whole("bytes", " of bytes")
 const count = whole("count", "")
 
@@ -238,11 +240,15 @@ export const settings = {
   requests: count(4_096, "Requests that are not answered yet; one of each connection is taken beside them"),
   frameBytes: bytes(MiB, "Largest frame of a plugin"),
   inboxLists: count(4, "Lists of undispatched messages that are written at a time; others wait in order"),
-  inboxListMs: ms(30_000, "How long such a list waits for that, and for its client to read on"),
+  inboxListMs: timer(
+    30_000,
+    "How long such a list waits for that, and for its client to read on; a fifteenth of it where others wait"
+  ),
   jsonDepth: count(64, "Deepest nesting of JSON"),
-  headersMs: ms(10_000, "How long a client may take to send the headers of a request"),
-  bodyMs: ms(30_000, "How long it may take to send the whole request"),
-  keepAliveMs: ms(75_000, "How long an idle connection is kept"),
+  unreadMs: timer(30_000, "How long a client may take nothing of an answer before its connection is cut off"),
+  headersMs: timer(10_000, "How long a client may take to send the headers of a request"),
+  bodyMs: timer(30_000, "How long it may take to send the whole request"),
+  keepAliveMs: timer(75_000, "How long an idle connection is kept"),
   sockets: count(4_096, "Connections at a time"),
   channels: count(1_024, "Plugin channels at a time"),
 

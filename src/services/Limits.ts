@@ -14,6 +14,7 @@ export type LimitName =
   | "json_depth"
   | "frame_bytes"
   | "inbox_lists"
+  | "unread_answers"
 
 export class Limits extends Context.Tag("broker/Limits")<
   Limits,

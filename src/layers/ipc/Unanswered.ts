@@ -6,7 +6,9 @@ import { Room } from "./Room.js"
 export class Unanswered {
   private readonly room: Room
   /** Of each connection, the last one. */
-  private readonly last = new Map<Duplex, ServerResponse>()
+  private readonly last = new Map<Duplex, ServerResponse<IncomingMessage>>()
+  /** The same, whether it is over or not. */
+  private readonly newest = new Map<Duplex, ServerResponse<IncomingMessage>>()
 
   /** So many, and one of each connection beside them. */
   constructor(limit: number) {
@@ -17,6 +19,7 @@ export class Unanswered {
   begin({ socket }: IncomingMessage, response: ServerResponse): boolean {
     const isTaken = this.room.take(socket, 1)
     this.last.set(socket, response)
+    this.newest.set(socket, response)
     // Node lets go of a connection only then: that all is handed over, as `writableFinished` says, is too early.
     response.once("close", () => {
       if (isTaken) this.room.give(socket, 1)
@@ -30,6 +33,12 @@ export class Unanswered {
     return this.last.get(socket)
   }
 
+  /** The last request of this connection, while its body is not whole; its answer may be there before. */
+  incomplete(socket: Duplex): ServerResponse | undefined {
+    const newest = this.newest.get(socket)
+    return newest?.req.complete === false ? newest : undefined
+  }
+
   /** Calls `next` when all requests of this connection are over: now, or then. */
   whenOver(socket: Duplex, next: () => void): void {
     const last = this.last.get(socket)
@@ -40,6 +49,7 @@ export class Unanswered {
   /** The connection has ended. */
   ended(socket: Duplex): void {
     this.last.delete(socket)
+    this.newest.delete(socket)
     this.room.giveAll(socket)
   }
 }
