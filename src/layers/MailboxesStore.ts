@@ -12,7 +12,7 @@ import { Inbox } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
-import type { ChannelId, EndpointKey, PushId } from "../services/model/Ids.js"
+import { type ChannelId, EndpointKey, type PushId } from "../services/model/Ids.js"
 import { type Letter, MailboxState } from "../services/model/MailboxState.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
@@ -63,6 +63,7 @@ export const layer: Layer.Layer<
     const quota = new MailQuota(config)
     /** `recovered` is of the mail an earlier life left here: the network may deliver it once more. */
     const { ids: recovered, mailboxes: found } = store.unsafeSummary(storedMail)
+    const foundOf = Array.from(found.keys(), (owner) => EndpointKey(Number.parseInt(owner, 36)))
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -286,6 +287,23 @@ export const layer: Layer.Layer<
         quota.add(count, bytes)
         ledger.unsafeCount("accepted", count)
         if (count > 0) expiry.unsafeLook()
+      },
+
+      unsafeOpenedAll: (transaction) => {
+        let lost = 0
+        let last = 0
+        for (const key of [...backlog.recovered, ...foundOf]) {
+          last = Math.max(last, key)
+          const stored = found.get(ordered(key))
+          found.delete(ordered(key))
+          if (stored === undefined || backlog.recovered.has(key)) continue
+          lost += stored.count
+          marks.forget(transaction, key)
+          ledger.unsafeCount("accepted", stored.count)
+          backlog.unsafeMove(transaction, key, 0, undefined, stored.count)
+        }
+        if (lost > 0) log.unsafeLog("warn", "mail_without_endpoint", { count: lost })
+        return last
       },
 
       unsafeDeliver: (transaction, key, { kind, mayBeKnown = false, message, token }) => {

@@ -223,10 +223,13 @@ export const layer: Layer.Layer<
         stateSince: now()
       }
       byKey.set(endpoint.key, endpoint)
+      lastKey = Math.max(lastKey, endpoint.key)
       directory.unsafePut(endpoint)
       mailboxes.unsafeOpen(endpoint.key, endpoint.id)
       for (const effect of effects) perform(recovery, endpoint, effect)
     }
+    // Any of these records may have been lost: a key that something in the store still bears is not given again.
+    lastKey = Math.max(lastKey, mailboxes.unsafeOpenedAll(recovery))
     for (const memory of [correlations, replies, idempotencyKeys]) {
       memory.unsafeForgetOthers(recovery, (endpoint) => byKey.has(endpoint))
     }

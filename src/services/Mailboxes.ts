@@ -41,6 +41,11 @@ export class Mailboxes extends Context.Tag("broker/Mailboxes")<
   {
     /** An empty mailbox for a new endpoint; `name` is what dead letters say of it. */
     readonly unsafeOpen: (endpoint: EndpointKey, name: string) => void
+    /**
+     * Called once, when every endpoint that is still there has been opened: mail that was found of others becomes undispatched.
+     * Returns the greatest key of an endpoint that the store had mail of; 0 when there was none.
+     */
+    readonly unsafeOpenedAll: (transaction: Transaction) => number
     /** Pushes or stores the message. False: neither, a quota or a failing store forbids it; the caller keeps the message. */
     readonly unsafeDeliver: (transaction: Transaction, endpoint: EndpointKey, delivery: Delivery) => boolean
     /** True when mail of that id was found in the store at the start, and was neither delivered nor given up since. */

@@ -6,15 +6,30 @@ import { Directory } from "../../src/services/Directory.js"
 import { Dispatch } from "../../src/services/Dispatch.js"
 import { IdempotencyKeys } from "../../src/services/IdempotencyKeys.js"
 import { Inbox } from "../../src/services/Inbox.js"
+import { Ledger } from "../../src/services/Ledger.js"
 import { Liveness } from "../../src/services/Liveness.js"
-import { EndpointKey } from "../../src/services/model/Ids.js"
+import { EndpointKey, MessageId } from "../../src/services/model/Ids.js"
+import { ordered } from "../../src/services/model/StoreKey.js"
 import { Registry } from "../../src/services/Registry.js"
 import { ReplyCorrelations } from "../../src/services/ReplyCorrelations.js"
-import { type CoreOptions, core, FakePlugin, FakeProcesses, withReceipts } from "../kit/core.js"
+import { table } from "../../src/services/Store.js"
+import { type CoreOptions, core, FakePlugin, FakeProcesses, type LogLine, withReceipts } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform, unavailable } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { comeBack, commit, drain, jitter, mail, pass, quiet, type Session, session, settled } from "../kit/steps.js"
+import {
+  comeBack,
+  commit,
+  drain,
+  jitter,
+  mail,
+  names,
+  pass,
+  quiet,
+  type Session,
+  session,
+  settled
+} from "../kit/steps.js"
 
 interface Options extends Omit<CoreOptions, "settings" | "variants"> {
   readonly settings?: Partial<Settings>
@@ -386,6 +401,93 @@ describe("a start", () => {
       yield* after.pipe(Effect.provide(broker({ store })))
     })
   })
+
+  describe("that finds no record of the last key", () => {
+    const keyOf = ({ endpointId }: { readonly endpointId: string }) =>
+      Effect.map(Directory, (directory) => directory.unsafeGet(endpointId)!.key)
+    /** An endpoint with three messages that wait for it, then the record is lost. */
+    const lifeBefore = (store: FakeStore, network: FakeNetwork) =>
+      Effect.gen(function* () {
+        const plugin = yield* session(11, { session_name: "work" })
+        plugin.drop()
+        network.deliver(...names("m", 3).map((id) => mail(plugin.endpointId, id)))
+        yield* settled
+        return { ...plugin, key: yield* keyOf(plugin) }
+      }).pipe(
+        Effect.provide(broker({ network, store })),
+        Effect.tap(() => Effect.sync(() => store.damage("endpoint_keys", "last")))
+      )
+
+    it.scoped("gives no new endpoint the key of one that is there, nor its mail", () =>
+      Effect.gen(function* () {
+        const [store, network] = [new FakeStore(), new FakeNetwork()]
+        const first = yield* lifeBefore(store, network)
+        yield* Effect.gen(function* () {
+          const other = yield* session(12, { session_name: "other" })
+          yield* settled
+          assert.isAbove(yield* keyOf(other), first.key)
+          assert.deepStrictEqual(other.contents, [])
+          const back = yield* session(11, { session_name: "work" })
+          yield* settled
+          assert.deepStrictEqual(back.contents, names("m", 3))
+        }).pipe(Effect.provide(broker({ network, store })))
+      })
+    )
+
+    it.scoped("nor that of one whose record is lost as well, or whose mail is on its way", () =>
+      Effect.gen(function* () {
+        for (const isMoving of [false, true]) {
+          const [store, network] = [new FakeStore(), new FakeNetwork()]
+          const first = yield* lifeBefore(store, network)
+          store.damage("endpoints", store.keysOf("endpoints")[0]!)
+          if (isMoving) {
+            yield* commit((transaction) =>
+              transaction.put(table("mail_moves", 1), ordered(EndpointKey(first.key + 1)), { originalTarget: "ended" })
+            ).pipe(Effect.provide(broker({ store })))
+          }
+          yield* Effect.gen(function* () {
+            const other = yield* session(12)
+            yield* settled
+            assert.isAbove(yield* keyOf(other), isMoving ? first.key + 1 : first.key)
+            assert.deepStrictEqual(other.contents, [])
+          }).pipe(Effect.provide(broker({ network, store })))
+        }
+      })
+    )
+  })
+
+  it.scoped("finds mail whose endpoint is lost: it becomes undispatched, without a target, and is told of once", () =>
+    Effect.gen(function* () {
+      const [store, network] = [new FakeStore(), new FakeNetwork()]
+      yield* Effect.gen(function* () {
+        const plugin = yield* session(11)
+        plugin.drop()
+        network.deliver(
+          mail(plugin.endpointId, "over", { expires_at: 1_000 }),
+          ...names("m", 3).map((id) => mail(plugin.endpointId, id))
+        )
+        yield* settled
+      }).pipe(Effect.provide(broker({ network, store })))
+      store.damage("endpoints", store.keysOf("endpoints")[0]!)
+
+      const log: Array<LogLine> = []
+      yield* Effect.gen(function* () {
+        const plugin = yield* session(12)
+        yield* settled
+        assert.deepStrictEqual(yield* undispatched, ["over", ...names("m", 3)])
+        for (const item of (yield* Inbox).unsafeItems()) assert.notProperty(item, "originalTarget")
+        assert.deepInclude((yield* Ledger).unsafeBooks(), { accepted: 4, held: 0, inbox: 4 })
+        yield* pass(1_000)
+        assert.deepStrictEqual(yield* undispatched, names("m", 3))
+        yield* (yield* Dispatch).dispatch(MessageId("m1"), plugin.endpointId)
+        yield* drain(plugin)
+        assert.deepStrictEqual(plugin.contents, ["m1"])
+      }).pipe(Effect.provide(broker({ log, network, store })))
+      const told = log.filter(({ event }) => event === "mail_without_endpoint")
+      assert.deepStrictEqual(told, [{ level: "warn", event: "mail_without_endpoint", fields: { count: 4 } }])
+      assert.deepStrictEqual([store.keysOf("mail"), store.keysOf("mail_moves")], [[], []])
+    })
+  )
 })
 
 describe("a store that cannot be written", () => {

@@ -1,5 +1,5 @@
 import { Effect, FiberSet, type Scope } from "effect"
-import { Inbox } from "../../services/Inbox.js"
+import { Inbox, type UndispatchedItem } from "../../services/Inbox.js"
 import { Ledger } from "../../services/Ledger.js"
 import { EndpointKey } from "../../services/model/Ids.js"
 import type { Place } from "../../services/model/MailboxState.js"
@@ -8,14 +8,19 @@ import { Store, Transaction, table } from "../../services/Store.js"
 import { behind, mail, placeOf } from "./mail.js"
 
 export interface BacklogMover {
-  /** Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. */
+  /**
+   * Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. `originalTarget`
+   * is `undefined` where nobody knows it any more.
+   */
   readonly unsafeMove: (
     transaction: Transaction,
     key: EndpointKey,
     after: Place,
-    originalTarget: string,
+    originalTarget: string | undefined,
     count: number
   ) => void
+  /** Whose mail the last life of the broker left on its way. */
+  readonly recovered: ReadonlySet<EndpointKey>
   /** How many are on their way. */
   readonly unsafeMoving: () => number
 }
@@ -26,7 +31,8 @@ const page = { messages: 256, bytes: 4 * 2 ** 20 }
 const read = 4
 
 /** Whose mail is on its way, and for whom it was; a move that the broker did not live to finish goes on with the next one. */
-const moves = table<{ readonly originalTarget: string }>("mail_moves", 1)
+const moves = table<Target>("mail_moves", 1)
+type Target = Pick<UndispatchedItem, "originalTarget">
 
 /** Moves the stored mail of ended endpoints to the inbox. */
 export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Ledger | Scope.Scope> = Effect.gen(
@@ -39,7 +45,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
     const oneAtATime = (yield* Effect.makeSemaphore(1)).withPermits(1)
     let moving = 0
 
-    const move = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {
+    const move = (key: EndpointKey, after: Place, target: Target, count: number) => {
       let place = inbox.unsafeReserve(count)
       return Effect.gen(function* () {
         // What is being written lies behind what is written.
@@ -54,7 +60,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
             const records = store.unsafeRange(mail, { ...behind(key, from), limit: read })
             for (const [recordKey, { message }] of records) {
               transaction.delete(mail, recordKey)
-              inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", originalTarget }, place++)
+              inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", ...target }, place++)
               messages++
               bytes += message.bytes
               from = placeOf(recordKey)
@@ -78,22 +84,26 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
       }).pipe(oneAtATime)
     }
 
-    const start = (key: EndpointKey, after: Place, originalTarget: string, count: number) => {
+    const start = (key: EndpointKey, after: Place, target: Target, count: number) => {
       moving += count
-      run(move(key, after, originalTarget, count))
+      run(move(key, after, target, count))
     }
-    for (const [recordKey, { originalTarget }] of store.unsafeRange(moves, { from: "", until: "~" })) {
+    const recovered = new Set<EndpointKey>()
+    for (const [recordKey, target] of store.unsafeRange(moves, { from: "", until: "~" })) {
       const key = EndpointKey(Number.parseInt(recordKey, 36))
+      recovered.add(key)
       const count = store.unsafeCount(mail, under(ordered(key)))
       ledger.unsafeCount("accepted", count)
-      start(key, 0, originalTarget, count)
+      start(key, 0, target, count)
     }
 
     return {
       unsafeMove: (transaction, key, after, originalTarget, count) => {
-        transaction.put(moves, ordered(key), { originalTarget })
-        start(key, after, originalTarget, count)
+        const target = originalTarget === undefined ? {} : { originalTarget }
+        transaction.put(moves, ordered(key), target)
+        start(key, after, target, count)
       },
+      recovered,
       unsafeMoving: () => moving
     }
   }
