@@ -28,6 +28,8 @@ export class FakeStore {
   largestWrite = 0
   /** Records that were read so far. */
   read = 0
+  /** Is told of each page that is read, before that: it may throw. */
+  onRange: (table: string) => void = () => undefined
   /** Is told of each transaction that is handed to a write. */
   onTransaction: (transaction: Transaction) => void = () => undefined
   /** Bytes of the largest page read so far that was asked for with a limit. */
@@ -98,6 +100,7 @@ export class FakeStore {
       return this.damaged.has(`${name}/${key}`) ? undefined : (this.tables.get(name)?.get(key) as A | undefined)
     },
     range: <A>({ name }: Table<A>, { after, bytes = Number.POSITIVE_INFINITY, from = "", limit, until }: KeyRange) => {
+      this.onRange(name)
       let size = 0
       const found = [...(this.tables.get(name) ?? new Map<Key, A>())]
         .filter(([key]) => (after !== undefined ? key > after : key >= from) && key < until)

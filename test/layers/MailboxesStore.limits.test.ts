@@ -7,7 +7,7 @@ import { Ledger } from "../../src/services/Ledger.js"
 import { Mailboxes } from "../../src/services/Mailboxes.js"
 import { Registry } from "../../src/services/Registry.js"
 import { Router } from "../../src/services/Router.js"
-import { type CoreOptions, core } from "../kit/core.js"
+import { type CoreOptions, core, type LogLine } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
@@ -515,6 +515,51 @@ describe("D7: the end of a mailbox", () => {
       assert.isBelow(store.largestWrite, 60)
     }).pipe(Effect.provide(broker(network, { windowMessages: 4 }, { store: store.layer })))
   })
+
+  const faults: ReadonlyArray<readonly [string, ReadonlyArray<number>]> = [
+    ["at once", [1]],
+    ["in the middle of a page, and again", [3, 4]]
+  ]
+  for (const [when, fails] of faults) {
+    it.scoped(`goes on after a read that failed ${when}: everything once and in order`, () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      const log: Array<LogLine> = []
+      return Effect.gen(function* () {
+        const plugin = yield* session(11)
+        const other = yield* session(12)
+        const ids = names("m", 20)
+        for (const away of [plugin, other]) {
+          away.drop()
+          network.deliver(...ids.map((id) => mail(away.endpointId, `${away.endpointId}-${id}`)))
+        }
+        yield* settled
+        let reads = 0
+        store.onRange = (table) => {
+          if (table === "mail" && fails.includes(++reads)) throw new Error("it cannot be read")
+        }
+        yield* unregister(plugin.endpointId)
+        yield* unregister(other.endpointId)
+        yield* settled
+        assert.isBelow((yield* undispatched).length, 40)
+        yield* pass(1_000)
+        yield* settled
+        const expected = [plugin, other].flatMap(({ endpointId }) => ids.map((id) => `${endpointId}-${id}`))
+        assert.deepStrictEqual(yield* undispatched, expected)
+        assert.deepInclude(yield* books, { accepted: 40, held: 0, inbox: 40 })
+        assert.deepStrictEqual([store.keysOf("mail"), store.keysOf("mail_moves")], [[], []])
+        const failed = log.filter(({ event }) => event === "background_fiber_failed")
+        assert.deepStrictEqual(
+          failed.map(({ fields }) => fields.fiber),
+          ["backlog"]
+        )
+      }).pipe(
+        Effect.provide(
+          core({ log, network, settings: { ...quiet, windowMessages: 1 }, variants: { store: store.layer } })
+        )
+      )
+    })
+  }
 
   it.scoped("what arrives for the endpoint afterwards comes behind its backlog, however long that is", () => {
     const network = new FakeNetwork()

@@ -1,4 +1,5 @@
 import { Effect, FiberSet, type Scope } from "effect"
+import type { EventLog } from "../../services/EventLog.js"
 import { Inbox, type UndispatchedItem } from "../../services/Inbox.js"
 import { Ledger } from "../../services/Ledger.js"
 import { EndpointKey } from "../../services/model/Ids.js"
@@ -6,6 +7,7 @@ import type { Place } from "../../services/model/MailboxState.js"
 import { ordered, under } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
 import { behind, mail, placeOf } from "./mail.js"
+import { restarted } from "./supervised.js"
 
 export interface BacklogMover {
   /**
@@ -35,27 +37,25 @@ const moves = table<Target>("mail_moves", 1)
 type Target = Pick<UndispatchedItem, "originalTarget">
 
 /** Moves the stored mail of ended endpoints to the inbox. */
-export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Ledger | Scope.Scope> = Effect.gen(
-  function* () {
+export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox | Ledger | EventLog | Scope.Scope> =
+  Effect.gen(function* () {
     const store = yield* Store
     const inbox = yield* Inbox
     const ledger = yield* Ledger
-    const run = yield* FiberSet.makeRuntime<never>()
+    const run = yield* FiberSet.makeRuntime<EventLog>()
     // A page of each that ended, after a restart perhaps all, would be a lot of memory.
     const oneAtATime = (yield* Effect.makeSemaphore(1)).withPermits(1)
     let moving = 0
 
     const move = (key: EndpointKey, after: Place, target: Target, count: number) => {
       let place = inbox.unsafeReserve(count)
-      return Effect.gen(function* () {
-        // What is being written lies behind what is written.
-        yield* store.flush
-        let from = after
-        let left = count
-        /** Puts the next page into the transaction. False when there was none. */
-        const takePage = (transaction: Transaction): boolean => {
-          let messages = 0
-          let bytes = 0
+      let from = after
+      let left = count
+      /** Puts the next page into the transaction. False when there was none. */
+      const takePage = (transaction: Transaction): boolean => {
+        let messages = 0
+        let bytes = 0
+        try {
           while (messages < page.messages && bytes < page.bytes) {
             const records = store.unsafeRange(mail, { ...behind(key, from), limit: read })
             for (const [recordKey, { message }] of records) {
@@ -67,10 +67,18 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
             }
             if (records.length < read) break
           }
-          moving -= messages
-          left -= messages
-          return messages > 0
+        } catch (fault) {
+          // The inbox has what was read before: that is written, and the next page meets the fault again.
+          if (messages === 0) throw fault
         }
+        moving -= messages
+        left -= messages
+        return messages > 0
+      }
+      // Begun again after a fault, it goes on from where it was.
+      return Effect.gen(function* () {
+        // What is being written lies behind what is written.
+        yield* store.flush
         while (true) {
           const transaction = new Transaction()
           if (!takePage(transaction)) {
@@ -81,7 +89,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
           // Much mail must not become one large write, which would hold up everybody else's.
           yield* store.commit(transaction)
         }
-      }).pipe(oneAtATime)
+      }).pipe(oneAtATime, restarted("backlog"))
     }
 
     const start = (key: EndpointKey, after: Place, target: Target, count: number) => {
@@ -106,5 +114,4 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
       recovered,
       unsafeMoving: () => moving
     }
-  }
-)
+  })
