@@ -595,9 +595,9 @@ describe("D7: the end of a mailbox", () => {
       yield* unregister(here.endpointId)
       yield* settled
       assert.deepInclude(yield* books, { accepted: 11, held: 0, inbox: 11 })
+      assert.deepStrictEqual(store.recordsOf("mail_expiry"), [])
       yield* pass(1_000)
       assert.deepInclude(yield* books, { accepted: 11, held: 0, inbox: 0, expired: 11 })
-      assert.deepStrictEqual(store.recordsOf("mail_expiry"), [])
     }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
   })
 

@@ -7,14 +7,16 @@ import { Inbox } from "../../src/services/Inbox.js"
 import { Ledger } from "../../src/services/Ledger.js"
 import { Mailboxes } from "../../src/services/Mailboxes.js"
 import { MessageId } from "../../src/services/model/Ids.js"
+import { join, ordered } from "../../src/services/model/StoreKey.js"
 import { PlatformError } from "../../src/services/PlatformApi.js"
 import { Registration } from "../../src/services/Registration.js"
 import { Registry } from "../../src/services/Registry.js"
+import { table } from "../../src/services/Store.js"
 import { core, FakePlugin, type FakeProcesses, withReceipts } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { drain, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
+import { commit, drain, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
 
 const notFound = new PlatformError({ kind: "refused", status: 404, code: "not_found", reason: "no such record" })
 
@@ -157,6 +159,23 @@ describe("D2: after a restart", () => {
         assert.isFalse(mailboxes.unsafeHolds(MessageId("an id that no key can hold")))
         assert.deepInclude(yield* books, { held: 1, expired: 2, unaccounted: 0 })
         assert.deepStrictEqual([store.recordsOf("mail").length, store.recordsOf("mail_expiry").length], [1, 0])
+      }).pipe(Effect.provide(life({ store })))
+    })
+  )
+
+  it.scoped("the times of mail that is gone go, each when it has come", () =>
+    Effect.gen(function* () {
+      const store = new FakeStore()
+      const goneAt = (time: number) => join(ordered(time), ordered(1), ordered(1), "1", "gone")
+      yield* commit((transaction) => {
+        for (const time of [0, 5_000]) transaction.put(table("mail_expiry", 1), goneAt(time), true)
+      }).pipe(Effect.provide(life({ store })))
+      yield* Effect.gen(function* () {
+        yield* settled
+        assert.deepStrictEqual(store.keysOf("mail_expiry"), [goneAt(5_000)])
+        yield* pass(5_000)
+        assert.deepStrictEqual(store.keysOf("mail_expiry"), [])
+        assert.deepInclude(yield* books, { accepted: 0, expired: 0 })
       }).pipe(Effect.provide(life({ store })))
     })
   )

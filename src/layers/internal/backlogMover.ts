@@ -7,6 +7,7 @@ import type { Place } from "../../services/model/MailboxState.js"
 import { ordered, under } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
 import { behind, mail, placeOf } from "./mail.js"
+import { deleteRecord } from "./mailExpiry.js"
 import { restarted } from "./supervised.js"
 
 export interface BacklogMover {
@@ -59,7 +60,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
           while (messages < page.messages && bytes < page.bytes) {
             const records = store.unsafeRange(mail, { ...behind(key, from), limit: read })
             for (const [recordKey, { message }] of records) {
-              transaction.delete(mail, recordKey)
+              deleteRecord(transaction, recordKey, message)
               inbox.unsafeAdd(transaction, { message, reason: "closed_session_continuation", ...target }, place++)
               messages++
               bytes += message.bytes

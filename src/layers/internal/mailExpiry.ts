@@ -33,9 +33,9 @@ const expiresAt = (message: Message): number | undefined =>
     ? undefined
     : Math.min(Math.max(0, Math.ceil(message.expiresAt)), Number.MAX_SAFE_INTEGER)
 
-const expiryKey = (endpoint: EndpointKey, letter: Pick<Letter, "message" | "place">): Key | undefined => {
-  const at = expiresAt(letter.message)
-  return at === undefined ? undefined : join(ordered(at), keyOf(endpoint, letter))
+const expiryKey = (mailKey: Key, message: Message): Key | undefined => {
+  const at = expiresAt(message)
+  return at === undefined ? undefined : join(ordered(at), mailKey)
 }
 
 const expiryOf = (key: Key): Expiry => {
@@ -52,15 +52,20 @@ const expiryOf = (key: Key): Expiry => {
 
 /** Stores the letter, with its time. */
 export const putMail = (transaction: Transaction, endpoint: EndpointKey, letter: Letter): void => {
-  transaction.put(mail, keyOf(endpoint, letter), recordOf(letter))
-  const key = expiryKey(endpoint, letter)
+  const mailKey = keyOf(endpoint, letter)
+  transaction.put(mail, mailKey, recordOf(letter))
+  const key = expiryKey(mailKey, letter.message)
   if (key !== undefined) transaction.put(expiries, key, true)
 }
 
 /** It leaves the store. */
-export const deleteMail = (transaction: Transaction, endpoint: EndpointKey, letter: Letter): void => {
-  transaction.delete(mail, keyOf(endpoint, letter))
-  const key = expiryKey(endpoint, letter)
+export const deleteMail = (transaction: Transaction, endpoint: EndpointKey, letter: Letter): void =>
+  deleteRecord(transaction, keyOf(endpoint, letter), letter.message)
+
+/** `deleteMail` of what lies under that key. */
+export const deleteRecord = (transaction: Transaction, mailKey: Key, message: Message): void => {
+  transaction.delete(mail, mailKey)
+  const key = expiryKey(mailKey, message)
   if (key !== undefined) transaction.delete(expiries, key)
 }
 
@@ -117,6 +122,8 @@ export const makeMailExpiry = (
     }
     const sweeper = yield* makeSweeper("expired mail", sweep)
     const look = () => sweeper.unsafeWakeAt(clock.unsafeCurrentTimeMillis())
+    // Also for what is here of mail that is gone.
+    look()
 
     return {
       unsafeWatch: ({ message }) => {
