@@ -255,6 +255,7 @@ export const layer: Layer.Layer<
       write(transaction, mailbox, returned)
       if (failed !== undefined && !returned.includes(failed)) putMail(transaction, mailbox.key, failed)
       settle(transaction, mailbox)
+      transaction.onDurable(expiry.unsafeLookAgain)
     }
 
     /** The store is read again when it holds what was decided. */
@@ -286,7 +287,7 @@ export const layer: Layer.Layer<
         mailboxes.set(key, { key, name, state, isRefusing: false })
         quota.add(count, bytes)
         ledger.unsafeCount("accepted", count)
-        if (count > 0) expiry.unsafeLook()
+        if (count > 0) expiry.unsafeLookAgain()
       },
 
       unsafeOpenedAll: (transaction) => {

@@ -11,12 +11,13 @@ import { type CoreOptions, core, type LogLine } from "../kit/core.js"
 import { FakeNetwork } from "../kit/FakeNetwork.js"
 import { FakePlatform } from "../kit/FakePlatform.js"
 import { FakeStore } from "../kit/FakeStore.js"
-import { comeBack, drain, jitter, mail, names, pass, quiet, session, settled } from "../kit/steps.js"
+import { comeBack, drain, jitter, mail, names, pass, quiet, type Session, session, settled } from "../kit/steps.js"
 
 const broker = (network: FakeNetwork, settings: Partial<Settings> = {}, variants: CoreOptions["variants"] = {}) =>
   core({ network, settings: { ...quiet, ...settings }, variants })
 const books = Effect.map(Ledger, (ledger) => ledger.unsafeBooks())
 const undispatched = Effect.map(Inbox, (inbox) => Array.from(inbox.unsafeItems(), ({ message }) => message.content))
+const unregister = (endpointId: string) => Effect.flatMap(Registry, (registry) => registry.unregister(endpointId))
 const heldBack = Effect.map(Router, (router) =>
   router.unsafeStatus().heldBack.map(({ destination, waiting }) => ({ destination, waiting }))
 )
@@ -279,6 +280,99 @@ describe("stored mail in flight", () => {
   })
 })
 
+describe("stored mail that stays at its time", () => {
+  it.scoped("is not read again for whatever else is over", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const away = yield* session(9)
+      away.drop()
+      for (const pid of [11, 12]) {
+        const plugin = yield* session(pid)
+        network.deliver(...names(`p${pid}-`, 100).map((id) => mail(plugin.endpointId, id, { expires_at: 8_000 })))
+      }
+      network.deliver(...names("m", 10).map((id, n) => mail(away.endpointId, id, { expires_at: 9_000 + n })))
+      yield* pass(8_500)
+      assert.deepInclude(yield* books, { held: 210, expired: 0 })
+      store.read = 0
+      for (let n = 0; n < 10; n++) yield* pass(100)
+      assert.deepInclude(yield* books, { held: 200, expired: 10 })
+      assert.isAtMost(store.read, 50)
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  it.scoped("because its mailbox waits for a write leaves after that, also when more is over meanwhile", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const [one, two] = [yield* session(11), yield* session(12)]
+      one.drop()
+      two.drop()
+      network.deliver(
+        ...[1_000, 1_001].map((time) => mail(one.endpointId, `a${time}`, { expires_at: time })),
+        mail(two.endpointId, "b", { expires_at: 1_002 })
+      )
+      yield* settled
+      store.hold()
+      for (const ms of [1_000, 1, 1]) yield* pass(ms)
+      assert.deepInclude(yield* books, { held: 1, expired: 2 })
+      store.release()
+      yield* pass(1)
+      assert.deepInclude(yield* books, { held: 0, expired: 3 })
+      assert.deepStrictEqual([store.keysOf("mail"), store.keysOf("mail_expiry")], [[], []])
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+
+  interface Given {
+    readonly network: FakeNetwork
+    readonly plugin: Session
+    readonly store: FakeStore
+  }
+  const deliver = ({ network, plugin }: Given) =>
+    Effect.sync(() => network.deliver(mail(plugin.endpointId, "a", { expires_at: 1_000 })))
+  const whileItIsWritten = (given: Given) =>
+    Effect.gen(function* () {
+      yield* pass(500)
+      given.plugin.drop()
+      yield* settled
+      given.store.hold()
+      yield* deliver(given)
+    })
+  type Way = readonly [
+    what: string,
+    before: (given: Given) => Effect.Effect<void, never, Ledger>,
+    after: (given: Given) => Effect.Effect<void, never, Registry>
+  ]
+  const ways: ReadonlyArray<Way> = [
+    ["is refused", deliver, ({ plugin }) => Effect.sync(() => plugin.refuse(plugin.received[0]!))],
+    ["was in flight when its channel ended", deliver, ({ plugin }) => Effect.sync(() => plugin.drop())],
+    ["was in flight when its endpoint ended", deliver, ({ plugin }) => Effect.orDie(unregister(plugin.endpointId))],
+    ["was being written", whileItIsWritten, ({ store }) => Effect.sync(() => store.release())]
+  ]
+  for (const [what, before, after] of ways) {
+    it.scoped(`leaves as soon as it can when it ${what}`, () => {
+      const network = new FakeNetwork()
+      const store = new FakeStore()
+      return Effect.gen(function* () {
+        const other = yield* session(9)
+        const given = { network, plugin: yield* session(11), store }
+        // These are over after it, and stay: by then the look has passed it.
+        network.deliver(...["m", "n"].map((id) => mail(other.endpointId, id, { expires_at: 1_100 })))
+        yield* before(given)
+        yield* pass(1_500)
+        assert.deepInclude(yield* books, { held: 3, expired: 0 })
+        yield* after(given)
+        yield* pass(1)
+        assert.deepInclude(yield* books, { held: 2, inbox: 0, expired: 1 })
+        other.drop()
+        yield* pass(1)
+        assert.deepInclude(yield* books, { held: 0, inbox: 0, expired: 3 })
+        assert.deepStrictEqual([store.keysOf("mail"), store.keysOf("mail_expiry")], [[], []])
+      }).pipe(Effect.provide(broker(network, { receiptMs: 300 }, { store: store.layer })))
+    })
+  }
+})
+
 describe("a store that cannot be written", () => {
   it.scoped("C4: takes nothing new; what was decided is accepted when it can be written again", () => {
     const network = new FakeNetwork()
@@ -409,8 +503,6 @@ describe("a store with too little room", () => {
 })
 
 describe("D7: the end of a mailbox", () => {
-  const unregister = (endpointId: string) => Effect.flatMap(Registry, (registry) => registry.unregister(endpointId))
-
   it.scoped(
     "hands what is in flight, stored and beyond the window to the inbox, in order, however full that is",
     () => {
