@@ -13,7 +13,7 @@ import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
 import { type ChannelId, EndpointKey, type PushId } from "../services/model/Ids.js"
-import { type Letter, MailboxState } from "../services/model/MailboxState.js"
+import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
 import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
@@ -153,6 +153,20 @@ export const layer: Layer.Layer<
       sweeper.unsafeWakeAt(livePushes.add(mailbox, letter, ledger.unsafeAccepted()))
     }
 
+    /** Reads on behind that place. False: it led nowhere yet. */
+    const load = (transaction: Transaction, mailbox: Mailbox, after: Place): boolean => {
+      const { state } = mailbox
+      const { bytes, count } = state
+      const isLoaded = state.load(readMail(store, mailbox.key, after, config))
+      if (state.count !== count) {
+        // Damaged mail is in no books, as it would be in none after a start.
+        quota.add(state.count - count, state.bytes - bytes)
+        ledger.unsafeCount("accepted", state.count - count)
+        quota.frees(transaction, mailbox)
+      }
+      return isLoaded
+    }
+
     /** Pushes what is held, as far as the window is open. */
     const pump = (transaction: Transaction, mailbox: Mailbox) => {
       const { state } = mailbox
@@ -168,7 +182,7 @@ export const layer: Layer.Layer<
             leave(transaction, mailbox, next.letter, "expired")
             break
           case "Load":
-            if (state.load(readMail(store, mailbox.key, next.after, config))) break
+            if (load(transaction, mailbox, next.after)) break
             return
           case "Wait":
             if (next.until !== undefined) {

@@ -502,6 +502,50 @@ describe("a store with too little room", () => {
   })
 })
 
+describe("stored mail that is damaged", () => {
+  /** The second of four messages for an endpoint that is away can no longer be read, when all room is taken. */
+  const damaged = (network: FakeNetwork, store: FakeStore) =>
+    Effect.gen(function* () {
+      const plugin = yield* session(11)
+      plugin.drop()
+      network.deliver(...names("m", 4).map((id) => mail(plugin.endpointId, id)))
+      yield* settled
+      store.damage("mail", store.keysOf("mail")[1]!)
+      return plugin
+    })
+
+  it.scoped("is in no books and takes no room, once its mailbox was read", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* damaged(network, store)
+      network.deliver(mail(plugin.endpointId, "n"))
+      yield* settled
+      assert.strictEqual((yield* heldBack).length, 1)
+      yield* comeBack(plugin)
+      yield* drain(plugin)
+      yield* pass(1_000)
+      yield* drain(plugin)
+      assert.deepStrictEqual(plugin.contents, ["m1", "m3", "m4", "n"])
+      assert.deepStrictEqual((yield* Mailboxes).unsafeTotals(), { messages: 0, bytes: 0 })
+      assert.deepInclude(yield* books, { accepted: 4, delivered: 4, held: 0 })
+    }).pipe(Effect.provide(broker(network, { mailboxMessages: 4 }, { store: store.layer })))
+  })
+
+  it.scoped("nor when its mailbox ends", () => {
+    const network = new FakeNetwork()
+    const store = new FakeStore()
+    return Effect.gen(function* () {
+      const plugin = yield* damaged(network, store)
+      yield* unregister(plugin.endpointId)
+      yield* settled
+      assert.deepStrictEqual(yield* undispatched, ["m1", "m3", "m4"])
+      assert.deepStrictEqual((yield* Mailboxes).unsafeTotals(), { messages: 0, bytes: 0 })
+      assert.deepInclude(yield* books, { accepted: 3, held: 0, inbox: 3 })
+    }).pipe(Effect.provide(broker(network, {}, { store: store.layer })))
+  })
+})
+
 describe("D7: the end of a mailbox", () => {
   it.scoped(
     "hands what is in flight, stored and beyond the window to the inbox, in order, however full that is",

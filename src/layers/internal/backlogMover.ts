@@ -84,6 +84,8 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
           const transaction = new Transaction()
           if (!takePage(transaction)) {
             moving -= left
+            // What was not found is damaged: it is in no books, as it would be in none after a start.
+            ledger.unsafeCount("accepted", -left)
             transaction.delete(moves, ordered(key))
             return store.unsafeCommit(transaction)
           }
