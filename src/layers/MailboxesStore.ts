@@ -12,18 +12,18 @@ import { Inbox } from "../services/Inbox.js"
 import { Ledger } from "../services/Ledger.js"
 import { Mailboxes } from "../services/Mailboxes.js"
 import { delay } from "../services/model/Backoff.js"
-import { type ChannelId, EndpointKey, type PushId } from "../services/model/Ids.js"
+import type { EndpointKey } from "../services/model/Ids.js"
 import { type Letter, MailboxState, type Place } from "../services/model/MailboxState.js"
-import { ordered } from "../services/model/StoreKey.js"
 import { Store, Transaction } from "../services/Store.js"
 import { makeBacklogMover } from "./internal/backlogMover.js"
+import { FoundMail } from "./internal/foundMail.js"
 import { LivePushes } from "./internal/livePushes.js"
 import { frameOf, readMail } from "./internal/mail.js"
 import { deleteMail, makeMailExpiry, putMail } from "./internal/mailExpiry.js"
 import { MailQuota } from "./internal/mailQuota.js"
 import { mintPushId } from "./internal/minting.js"
+import { Outlets } from "./internal/outlets.js"
 import { PushMarks } from "./internal/pushMarks.js"
-import { storedMail } from "./internal/storedMail.js"
 import { makeSweeper } from "./internal/sweeper.js"
 
 interface Mailbox {
@@ -54,16 +54,13 @@ export const layer: Layer.Layer<
     const nackBackoff = { base: config.nackDelayMs, cap: config.nackDelayMaxMs }
 
     const mailboxes = new Map<EndpointKey, Mailbox>()
-    const byChannel = new Map<ChannelId, Set<Mailbox>>()
-    const inFlight = new Map<PushId, { readonly mailbox: Mailbox; readonly channel: ChannelId }>()
+    const outlets = new Outlets<Mailbox>()
     const marks = new PushMarks(store)
     const livePushes = new LivePushes<Mailbox>(config)
     /** Mailboxes that wait for the end of a refused push's pause. */
     const paused = new Set<Mailbox>()
     const quota = new MailQuota(config)
-    /** `recovered` is of the mail an earlier life left here: the network may deliver it once more. */
-    const { ids: recovered, mailboxes: found } = store.unsafeSummary(storedMail)
-    const foundOf = Array.from(found.keys(), (owner) => EndpointKey(Number.parseInt(owner, 36)))
+    const found = new FoundMail(store)
 
     ledger.unsafeHolds("held", () => quota.messages + backlog.unsafeMoving())
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -119,7 +116,7 @@ export const layer: Layer.Layer<
         transaction.onDurable(() => accept([letter]))
       } else {
         quota.add(-1, -letter.message.bytes)
-        recovered.delete(letter.message.id)
+        found.ids.delete(letter.message.id)
         deleteMail(transaction, mailbox.key, letter)
       }
       // Dead letters count themselves.
@@ -144,7 +141,7 @@ export const layer: Layer.Layer<
         return true
       }
       mailbox.state.pushed(letter, pushId, now())
-      inFlight.set(pushId, { mailbox, channel: outlet.channel })
+      outlets.pushed(mailbox, outlet.channel, pushId)
       return true
     }
 
@@ -235,7 +232,7 @@ export const layer: Layer.Layer<
       (key) => mailboxes.get(key),
       (transaction, { bytes, endpoint, id }) => {
         quota.add(-1, -bytes)
-        recovered.deleteKept(id)
+        found.ids.deleteKept(id)
         ledger.unsafeCount("expired", 1)
         quota.frees(transaction, get(endpoint))
         settle(transaction, get(endpoint))
@@ -251,19 +248,9 @@ export const layer: Layer.Layer<
       return mailbox
     }
 
-    /** Nothing comes over the mailbox's channel any more. */
-    const unbind = (mailbox: Mailbox) => {
-      const outlet = mailbox.state.deliversOver
-      if (outlet === undefined) return
-      const attached = byChannel.get(outlet.channel)
-      attached?.delete(mailbox)
-      if (attached?.size === 0) byChannel.delete(outlet.channel)
-      for (const pushId of mailbox.state.pushIds()) inFlight.delete(pushId)
-    }
-
     const detach = (transaction: Transaction, mailbox: Mailbox) => {
       if (mailbox.state.deliversOver === undefined) return
-      unbind(mailbox)
+      outlets.unbind(mailbox)
       const { dead, failed, write: returned } = mailbox.state.detach()
       if (dead !== undefined) bury(transaction, mailbox, dead)
       write(transaction, mailbox, returned)
@@ -294,8 +281,7 @@ export const layer: Layer.Layer<
 
     return {
       unsafeOpen: (key, name) => {
-        const stored = found.get(ordered(key)) ?? { bytes: 0, count: 0, last: 0 }
-        found.delete(ordered(key))
+        const stored = found.take(key)
         const { bytes, count } = stored
         const state = new MailboxState(config, { ...stored, knownUpTo: marks.before(key) })
         mailboxes.set(key, { key, name, state, isRefusing: false })
@@ -305,20 +291,8 @@ export const layer: Layer.Layer<
       },
 
       unsafeOpenedAll: (transaction) => {
-        let lost = 0
-        let last = 0
-        for (const key of [...backlog.recovered, ...foundOf]) {
-          last = Math.max(last, key)
-          const stored = found.get(ordered(key))
-          found.delete(ordered(key))
-          if (stored === undefined || backlog.recovered.has(key)) continue
-          lost += stored.count
-          marks.forget(transaction, key)
-          ledger.unsafeCount("accepted", stored.count)
-          backlog.unsafeMove(transaction, key, 0, undefined, stored.count)
-        }
-        if (lost > 0) log.unsafeLog("warn", "mail_without_endpoint", { count: lost })
-        return last
+        for (const key of backlog.unsafeMoveRest(transaction, found)) marks.forget(transaction, key)
+        return Math.max(found.lastKey, backlog.lastKey)
       },
 
       unsafeDeliver: (transaction, key, { kind, mayBeKnown = false, message, token }) => {
@@ -341,18 +315,13 @@ export const layer: Layer.Layer<
         return true
       },
 
-      unsafeHolds: (id) => recovered.has(id),
+      unsafeHolds: (id) => found.ids.has(id),
 
       unsafeAttach: (transaction, key, outlet) => {
         const mailbox = get(key)
         mailbox.state.attach(outlet)
         if (!channels.unsafeIsWritable(outlet.channel)) mailbox.state.setCongested(true)
-        let attached = byChannel.get(outlet.channel)
-        if (attached === undefined) {
-          attached = new Set()
-          byChannel.set(outlet.channel, attached)
-        }
-        attached.add(mailbox)
+        outlets.bind(mailbox, outlet.channel)
         pump(transaction, mailbox)
       },
 
@@ -360,7 +329,7 @@ export const layer: Layer.Layer<
 
       unsafeHandToInbox: (transaction, key, originalTarget) => {
         const mailbox = get(key)
-        unbind(mailbox)
+        outlets.unbind(mailbox)
         mailboxes.delete(key)
         paused.delete(mailbox)
         marks.forget(transaction, key)
@@ -385,20 +354,17 @@ export const layer: Layer.Layer<
       },
 
       unsafeReceipt: (transaction, channel, pushId) => {
-        const flight = inFlight.get(pushId)
-        if (flight?.channel !== channel) return false
-        inFlight.delete(pushId)
-        const letter = flight.mailbox.state.acknowledge(pushId)!
-        leave(transaction, flight.mailbox, letter, "delivered")
-        pump(transaction, flight.mailbox)
+        const mailbox = outlets.land(channel, pushId)
+        if (mailbox === undefined) return false
+        const letter = mailbox.state.acknowledge(pushId)!
+        leave(transaction, mailbox, letter, "delivered")
+        pump(transaction, mailbox)
         return true
       },
 
       unsafeRefuse: (transaction, channel, pushId, reason) => {
-        const flight = inFlight.get(pushId)
-        if (flight?.channel !== channel) return false
-        inFlight.delete(pushId)
-        const { mailbox } = flight
+        const mailbox = outlets.land(channel, pushId)
+        if (mailbox === undefined) return false
         const refused = mailbox.state.refuse(pushId, now(), (failures) =>
           delay(nackBackoff, failures - 1, Math.random())
         )!
@@ -416,7 +382,7 @@ export const layer: Layer.Layer<
       },
 
       unsafeWritable: (channel) => {
-        for (const mailbox of byChannel.get(channel) ?? []) {
+        for (const mailbox of outlets.boundTo(channel)) {
           mailbox.state.setCongested(false)
           pumpAlone(mailbox)
         }

@@ -1,29 +1,29 @@
 import { Effect, FiberSet, type Scope } from "effect"
-import type { EventLog } from "../../services/EventLog.js"
+import { EventLog } from "../../services/EventLog.js"
 import { Inbox, type UndispatchedItem } from "../../services/Inbox.js"
 import { Ledger } from "../../services/Ledger.js"
 import { EndpointKey } from "../../services/model/Ids.js"
 import type { Place } from "../../services/model/MailboxState.js"
 import { ordered, under } from "../../services/model/StoreKey.js"
 import { Store, Transaction, table } from "../../services/Store.js"
+import type { FoundMail } from "./foundMail.js"
 import { behind, mail, placeOf } from "./mail.js"
 import { deleteRecord } from "./mailExpiry.js"
 import { restarted } from "./supervised.js"
 
 export interface BacklogMover {
-  /**
-   * Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. `originalTarget`
-   * is `undefined` where nobody knows it any more.
-   */
+  /** Moves so many stored messages behind `after` to the inbox, where their places are kept for them from now on. */
   readonly unsafeMove: (
     transaction: Transaction,
     key: EndpointKey,
     after: Place,
-    originalTarget: string | undefined,
+    originalTarget: string,
     count: number
   ) => void
-  /** Whose mail the last life of the broker left on its way. */
-  readonly recovered: ReadonlySet<EndpointKey>
+  /** Moves what nobody took, and returns whose it was. */
+  readonly unsafeMoveRest: (transaction: Transaction, found: FoundMail) => ReadonlyArray<EndpointKey>
+  /** The greatest key of an endpoint whose mail an earlier life left on its way; 0 when there was none. */
+  readonly lastKey: number
   /** How many are on their way. */
   readonly unsafeMoving: () => number
 }
@@ -43,6 +43,7 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
     const store = yield* Store
     const inbox = yield* Inbox
     const ledger = yield* Ledger
+    const log = yield* EventLog
     const run = yield* FiberSet.makeRuntime<EventLog>()
     // A page of each that ended, after a restart perhaps all, would be a lot of memory.
     const oneAtATime = (yield* Effect.makeSemaphore(1)).withPermits(1)
@@ -108,13 +109,28 @@ export const makeBacklogMover: Effect.Effect<BacklogMover, never, Store | Inbox 
       start(key, 0, target, count)
     }
 
+    const begin = (transaction: Transaction, key: EndpointKey, after: Place, target: Target, count: number) => {
+      transaction.put(moves, ordered(key), target)
+      start(key, after, target, count)
+    }
+
     return {
-      unsafeMove: (transaction, key, after, originalTarget, count) => {
-        const target = originalTarget === undefined ? {} : { originalTarget }
-        transaction.put(moves, ordered(key), target)
-        start(key, after, target, count)
+      unsafeMove: (transaction, key, after, originalTarget, count) =>
+        begin(transaction, key, after, { originalTarget }, count),
+      unsafeMoveRest: (transaction, found) => {
+        const lost = found.owners().filter((key) => !recovered.has(key))
+        let total = 0
+        for (const key of lost) {
+          const { count } = found.take(key)
+          total += count
+          ledger.unsafeCount("accepted", count)
+          // Its record is lost, and with it whom the mail was for.
+          begin(transaction, key, 0, {}, count)
+        }
+        if (total > 0) log.unsafeLog("warn", "mail_without_endpoint", { count: total })
+        return lost
       },
-      recovered,
+      lastKey: Math.max(0, ...recovered),
       unsafeMoving: () => moving
     }
   })
