@@ -119,7 +119,7 @@ export interface HeldMessages {
   readonly mail: ReadonlyMap<string, number>
   readonly inbox: number
   readonly deadLetters: number
-  /** Keys of mail that belongs to no endpoint and is not on its way to the inbox either: nobody would ever deliver it. */
+  /** Keys of mail that belongs to no endpoint and is not on its way to the inbox either: the next start sends it there. */
   readonly ownerless: ReadonlyArray<string>
 }
 
