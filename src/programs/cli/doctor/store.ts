@@ -53,7 +53,10 @@ export const checkMessages = ({ storeDirectory }: Paths["Type"]): Effect.Effect<
               "ledger",
               `${plural(held, "message")} held for ${plural(mail.size, "endpoint")}, ${inbox} in the inbox, ${deadLetters} dead letters; each has an owner.`
             )
-          : problem("ledger", `${plural(lost, "message")} of ${held} held belong to no endpoint; the next start moves them to the inbox.`)
+          : problem(
+              "ledger",
+              `${plural(lost, "message")} of ${held} held belong to no endpoint; the next start moves them to the inbox.`
+            )
       ]
     }),
     Effect.catchAll(({ message }) => Effect.succeed([problem("ledger", message)]))
