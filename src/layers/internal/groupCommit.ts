@@ -33,6 +33,16 @@ export interface StoreDriver {
   readonly count: <A>(table: Table<A>, range: Pick<KeyRange, "from" | "until">) => number
 }
 
+/** Since a write failed, or hung, and until one works. */
+interface Failure {
+  readonly _tag: "Failing"
+  readonly since: number
+  /** Of the latest one. */
+  reason: string
+  /** It has lasted so long that nobody waits any more. */
+  isGivenUp: boolean
+}
+
 const healthy: StoreHealth = { _tag: "Healthy" }
 
 const summarized = <S>({ keys }: StoreDriver, summary: KeySummary<S>): S => {
@@ -63,11 +73,7 @@ export const groupCommit = (
     /** When the write that is under way began, by a clock that is never set. */
     let began: bigint | undefined
     let isWatched = false
-    /** How often it began to fail. */
-    let failures = 0
-    /** It has failed so long that nobody waits for it any more. */
-    let isGivenUp = false
-    let failing: Extract<StoreHealth, { readonly _tag: "Failing" }> | undefined
+    let failing: Failure | undefined
     /** Whoever waits for a commit no longer than the store may fail. */
     const callers = new Set<Deferred.Deferred<void, StoreUnavailable>>()
 
@@ -95,7 +101,6 @@ export const groupCommit = (
       if (failing !== undefined) {
         log.unsafeLog("info", "store_recovered", { failed_for_ms: clock.unsafeCurrentTimeMillis() - failing.since })
         failing = undefined
-        isGivenUp = false
       }
       isBusy = false
       began = undefined
@@ -108,14 +113,14 @@ export const groupCommit = (
       const reason = error instanceof Error ? error.message : String(error)
       began = undefined
       if (failing === undefined) {
-        failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis(), reason }
-        log.unsafeLog("error", "store_write_failed", { reason })
-        const failure = ++failures
-        const giveUpIt = () => {
-          if (failing !== undefined && failures === failure) giveUp()
-        }
-        run(Effect.zipRight(Effect.sleep(waitMs), Effect.sync(giveUpIt)))
-      } else failing = { ...failing, reason }
+        const failure = fail("store_write_failed", reason, 0)
+        run(
+          Effect.zipRight(
+            Effect.sleep(waitMs),
+            Effect.sync(() => giveUp(failure))
+          )
+        )
+      } else failing.reason = reason
       run(
         Effect.sleep(delay(retry, attempt, Math.random())).pipe(
           Effect.zipRight(Effect.sync(() => write([...batch, ...take()], attempt + 1)))
@@ -134,13 +139,10 @@ export const groupCommit = (
           Effect.sync(() => {
             isWatched = false
             if (began === undefined) return
-            const lasts = Number(clock.unsafeCurrentTimeNanos() - began) / 1e6
+            const lasts = Math.floor(Number(clock.unsafeCurrentTimeNanos() - began) / 1e6)
             if (failing === undefined && lasts >= waitMs) {
               const reason = `a write has not ended for ${waitMs} ms; the disk may hang`
-              failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis() - lasts, reason }
-              failures++
-              log.unsafeLog("error", "store_write_hangs", { reason })
-              giveUp()
+              giveUp(fail("store_write_hangs", reason, lasts))
             }
             watch(lasts < waitMs ? waitMs - lasts : waitMs)
           })
@@ -148,14 +150,18 @@ export const groupCommit = (
       )
     }
 
-    const giveUp = () => {
-      isGivenUp = true
-      answerCallers()
+    /** It fails, and has for so long. */
+    const fail = (event: string, reason: string, forMs: number): Failure => {
+      failing = { _tag: "Failing", since: clock.unsafeCurrentTimeMillis() - forMs, reason, isGivenUp: false }
+      log.unsafeLog("error", event, { reason })
+      return failing
     }
 
-    /** Nobody waits any longer. What they wait for stays decided. */
-    const answerCallers = () => {
-      for (const caller of callers) Deferred.unsafeDone(caller, Effect.fail(unavailable(failing!)))
+    /** Nobody waits any longer, unless it works again. What they wait for stays decided. */
+    const giveUp = (failure: Failure) => {
+      if (failing !== failure) return
+      failure.isGivenUp = true
+      for (const caller of callers) Deferred.unsafeDone(caller, Effect.fail(unavailable(failure)))
       callers.clear()
     }
 
@@ -189,7 +195,7 @@ export const groupCommit = (
         if (callers.delete(caller)) Deferred.unsafeDone(caller, Effect.void)
       })
       unsafeCommit(transaction)
-      if (isGivenUp) answerCallers()
+      if (failing?.isGivenUp) giveUp(failing)
       return Deferred.await(caller)
     }
 
@@ -202,7 +208,7 @@ export const groupCommit = (
       unsafeSummary: (summary) => driver.gathered?.(summary) ?? summarized(driver, summary),
       unsafeCount: driver.count,
       unsafeHealth: () => {
-        if (failing !== undefined) return failing
+        if (failing !== undefined) return { _tag: "Failing", since: failing.since, reason: failing.reason }
         const shortage = driver.shortage?.()
         return shortage === undefined ? healthy : { _tag: "Full", ...shortage }
       },

@@ -28,10 +28,10 @@ export interface Listings {
    * those before it on its connection were given and it has one of the places there are. Each item is asked for when the
    * client has read those before it.
    */
-  readonly answer: <E>(
+  readonly answer: (
     request: Request,
-    items: Effect.Effect<Items, E>
-  ) => Effect.Effect<HttpServerResponse.HttpServerResponse, BrokerBusy | E, Scope.Scope>
+    items: Effect.Effect<Items>
+  ) => Effect.Effect<HttpServerResponse.HttpServerResponse, BrokerBusy, Scope.Scope>
 }
 
 export const makeListings = ({ inboxListMs, inboxLists }: ListingLimits, limits: Limits["Type"]): Listings => {
@@ -81,24 +81,27 @@ export const makeListings = ({ inboxListMs, inboxLists }: ListingLimits, limits:
 
   /** Cuts off the client unless it is called again in time; where others wait for its place, that is soon. */
   const makePatience = (request: Request) =>
-    Effect.suspend(() => {
-      let looks = 0
-      const look = () => {
-        if (++looks < mostLooks && line.size === 0) return
-        clearInterval(timer)
-        limits.unsafeHit("inbox_lists")
-        breakOff(request)
-      }
-      const timer = setInterval(look, inboxListMs / mostLooks)
-      const hasRead = () => {
-        looks = 0
-        timer.refresh()
-      }
-      return Effect.as(
-        Effect.addFinalizer(() => Effect.sync(() => clearInterval(timer))),
-        hasRead
-      )
-    })
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          let looks = 0
+          const look = () => {
+            if (++looks < mostLooks && line.size === 0) return
+            clearInterval(timer)
+            limits.unsafeHit("inbox_lists")
+            breakOff(request)
+          }
+          const timer = setInterval(look, inboxListMs / mostLooks)
+          const hasRead = () => {
+            looks = 0
+            timer.refresh()
+          }
+          return { timer, hasRead }
+        }),
+        ({ timer }) => Effect.sync(() => clearInterval(timer))
+      ),
+      ({ hasRead }) => hasRead
+    )
 
   return {
     answer: (request, items) =>
